@@ -1,0 +1,184 @@
+"""Les chiffres du chapitre 3, mesurés sur les 10 000 images de test de MNIST avec un seul fil de CPU.
+
+    python benchmarks/vae.py                                  tout (une vingtaine de minutes)
+    python benchmarks/vae.py --mlp --images embarquees        une mesure, avec un jeu d'entraînement
+
+Le budget est en secondes de CPU : quelques pas étalonnent le coût d'un pas, `fit` fait ensuite le nombre de
+pas qui remplit le budget, et la durée réelle est notée. Résultats gardés dans benchmarks/results/vae.json.
+La variable COURS_DATA dit où sont les fichiers bruts de MNIST (voir data/README.md).
+"""
+
+import argparse
+import copy
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+
+import torch
+import torchvision
+
+from utils import checkpoints, config, data, training
+from utils.chapters import load_chapter
+
+RESULTS = config.ROOT / "benchmarks" / "results" / "vae.json"
+IMAGES = {"embarquees": data.load, "completes": data.load_full}
+SIZE = 128
+vae = load_chapter("03_vae")
+
+
+def elbo_step(model):
+    """Un pas du chapitre : binarisation dynamique, puis l'opposé de l'ELBO moyen."""
+    def step(x, *_):
+        reconstruction, kl = vae.elbo_terms(model, torch.bernoulli(x))
+        return (kl - reconstruction).mean()
+    return step
+
+
+def calibrate(model, batches, steps: int = 60) -> float:
+    """Secondes de CPU par pas d'entraînement, mesurées sur une copie du modèle après un tour de chauffe."""
+    trial = copy.deepcopy(model)
+    for n in (10, steps):
+        began = time.process_time()
+        training.fit(trial, elbo_step(trial), batches, n)
+    return (time.process_time() - began) / steps
+
+
+@torch.no_grad()
+def evaluate(model, k: int | None = None) -> dict[str, float]:
+    """ELBO et, si `k` est donné, borne à k tirages, en nats ; test binarisé une fois (graine 0)."""
+    torch.manual_seed(0)
+    x = torch.bernoulli(data.load_full("mnist", "test")[0])
+    elbo = torch.cat([torch.sub(*vae.elbo_terms(model, batch)) for batch in x.split(500)])
+    values = {"elbo": elbo.mean().item()}
+    if k:
+        bounds = [vae.importance_bound(vae.importance_log_weights(model, batch, k)) for batch in x.split(40)]
+        values[f"borne_k{k}"] = torch.cat(bounds).mean().item()
+    return values
+
+
+def trained(model, images: str, seconds: float, k: int | None = None, **options) -> dict:
+    """Entraîne `model` pendant `seconds` secondes de CPU et rend ses scores, avec ce que cela a coûté."""
+    batches = data.Batches(*IMAGES[images]("mnist"), size=SIZE)
+    # 3 % de marge : le budget est un plafond, et l'étalonnage n'est pas parfait.
+    steps = int(0.97 * seconds / calibrate(model, batches))
+    began = time.process_time()
+    training.fit(model, elbo_step(model), batches, steps, **options)
+    return {"images_entrainement": batches.n, "budget_cpu_s": seconds,
+            "cpu_s": round(time.process_time() - began, 1), "pas": steps, "lot": SIZE, **options,
+            **{name: round(value, 2) for name, value in evaluate(model, k).items()}}
+
+
+def measure_mlp(images: str) -> dict:
+    """VAE dense 784–400–20, une minute."""
+    config.seed_everything()
+    return trained(vae.MLPVAE(), images, seconds=60, lr=2e-3)
+
+
+def measure_conv(images: str) -> dict:
+    """VAE convolutif, cinq minutes."""
+    config.seed_everything()
+    return trained(vae.ConvVAE(), images, seconds=300, k=64, lr=2e-3)
+
+
+def plain_loop(model, batches, steps: int) -> None:
+    """La boucle nue, sur des lots que rend n'importe quel itérable."""
+    step, optimizer = elbo_step(model), torch.optim.AdamW(model.parameters())
+    for _, batch in zip(range(steps), batches, strict=False):
+        optimizer.zero_grad(set_to_none=True)
+        step(*batch).backward()
+        optimizer.step()
+
+
+def model_only(model, x, steps: int) -> None:
+    """Propagation, rétropropagation et mise à jour sur un lot binaire tout prêt : le coût du modèle seul."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(steps):
+        reconstruction, kl = vae.elbo_terms(model, x)
+        optimizer.zero_grad(set_to_none=True)
+        (kl - reconstruction).mean().backward()
+        optimizer.step()
+
+
+def measure_throughput(make, steps: int = 100, repeats: int = 7) -> dict:
+    """Images par seconde de `fit`, d'un `DataLoader` usuel (0 et 2 processus) et du modèle seul.
+
+    Les quatre tournent à tour de rôle, sur le même modèle ; on garde la médiane de `repeats` tours. Les temps
+    sont ceux de l'horloge : le travail des processus auxiliaires compte.
+    """
+    config.seed_everything()
+    model = make()
+    batches = data.Batches(*data.load_full("mnist"), size=SIZE)
+    root = os.environ.get("COURS_DATA") or data.FOLDER / "torchvision"
+    usual = torchvision.datasets.MNIST(root, transform=torchvision.transforms.ToTensor())
+    loaders = [torch.utils.data.DataLoader(usual, batch_size=SIZE, shuffle=True, num_workers=n) for n in (0, 2)]
+    ready = torch.bernoulli(batches.tensors[0][:SIZE])
+    contenders = {
+        "fit": lambda: training.fit(model, elbo_step(model), batches, steps),
+        "dataloader": lambda: plain_loop(model, loaders[0], steps),
+        "dataloader_2_processus": lambda: plain_loop(model, loaders[1], steps),
+        "modele_seul": lambda: model_only(model, ready, steps),
+    }
+    seconds = {name: [] for name in contenders}
+    for turn in range(repeats + 1):
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            run()
+            if turn:  # le premier tour chauffe les caches
+                seconds[name].append(time.perf_counter() - began)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    best = min(median["dataloader"], median["dataloader_2_processus"])
+    return {f"images_par_s_{name}": round(steps * SIZE / value) for name, value in median.items()} | {
+        "rapport_fit_sur_dataloader": round(median["dataloader"] / median["fit"], 2),
+        "rapport_fit_sur_meilleur_dataloader": round(best / median["fit"], 2),
+        "part_du_modele": round(median["modele_seul"] / median["fit"], 3), "tours": repeats, "pas": steps}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mlp", action="store_true", help="VAE dense, une minute de CPU")
+    parser.add_argument("--conv", action="store_true", help="VAE convolutif, cinq minutes de CPU")
+    parser.add_argument("--debit", action="store_true", help="images par seconde, face à un DataLoader")
+    parser.add_argument("--images", choices=IMAGES, help="jeu d'entraînement (par défaut, les deux)")
+    chosen = parser.parse_args()
+    everything = not (chosen.mlp or chosen.conv or chosen.debit)
+    torch.set_num_threads(1)
+    sets = [chosen.images] if chosen.images else list(IMAGES)
+    jobs = {}
+    if chosen.mlp or everything:
+        jobs |= {f"mlp_{images}": lambda images=images: measure_mlp(images) for images in sets}
+    if chosen.conv or everything:
+        jobs |= {f"conv_{images}": lambda images=images: measure_conv(images) for images in sets}
+    if chosen.debit or everything:
+        jobs |= {"debit_mlp": lambda: measure_throughput(vae.MLPVAE),
+                 "debit_conv": lambda: measure_throughput(vae.ConvVAE, steps=30)}
+    for name, job in jobs.items():
+        record(name, job())
+        print(f"\n{name}\n\n{table(known()[name])}\n", flush=True)
+
+
+def known() -> dict:
+    """Les mesures déjà gardées."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def record(name: str, values: dict) -> None:
+    """Garde une mesure, avec sa date, la machine et les versions."""
+    setting = {"date": datetime.date.today().isoformat(), "machine": config.hardware(), "fils": 1,
+               "python": platform.python_version(), "torch": torch.__version__,
+               "torchvision": torchvision.__version__}
+    content = json.dumps(known() | {name: setting | values}, ensure_ascii=False, indent=1, sort_keys=True)
+    checkpoints.write_bytes(RESULTS, (content + "\n").encode())
+
+
+def table(values: dict) -> str:
+    """Tableau Markdown à deux colonnes, nombres à virgule."""
+    rows = [f"| {name.replace('_', ' ')} | " + (str(value).replace(".", ",") if isinstance(value, float)
+            else str(value)) + " |" for name, value in values.items()]
+    return "\n".join(["| grandeur | valeur |", "|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Entraîne le réseau de caractéristiques des métriques sur MNIST complet : python scripts/train_features.py"""
+
+import time
+
+import torch
+import torch.nn.functional as F
+
+from utils import checkpoints, config, data, metrics, training
+
+
+def augment(x: torch.Tensor) -> torch.Tensor:
+    """Décale chaque lot d'au plus deux pixels : le classifieur ne doit pas dépendre du cadrage."""
+    dx, dy = torch.randint(-2, 3, (2,)).tolist()
+    return torch.roll(x, (dy, dx), dims=(2, 3))
+
+
+def main() -> None:
+    config.setup()
+    x_train, y_train = data.load_full("mnist")
+    x_test, y_test = data.load_full("mnist", "test")
+    net = metrics.FeatureNet().to(config.device)
+    steps = config.budget(test=20, rapide=3000, complet=6000)
+    start = time.perf_counter()
+    training.fit(net, lambda x, y: F.cross_entropy(net(augment(x)), y), data.Batches(x_train, y_train, size=128),
+                 steps, lr=2e-3, weight_decay=1e-2, name="features_mnist")
+    seconds = time.perf_counter() - start
+    variance = metrics.features(net, x_test).var(0).sum()
+    net.scale.fill_((100 / variance).sqrt())
+    checkpoints.round_to_half(net)
+    with torch.no_grad():
+        accuracy = torch.cat([net(x).argmax(1) for x in x_test.split(500)]).eq(y_test).double().mean().item()
+    # Le plancher : deux ensembles réels disjoints, 2 000 images d'entraînement contre 2 000 de test.
+    real = metrics.features(net, x_test)
+    floor = metrics.frechet_distance(metrics.features(net, x_train[:2000]), real[:2000])
+    print(f"exactitude {accuracy:.4f}, plancher de Fréchet {floor:.3f}")
+    if config.budget_name() != "test":
+        checkpoints.save_model(
+            "features_mnist", net, chapter="08_evaluation", config={}, budget=f"{steps} pas de 128 images",
+            hardware=config.hardware(), seconds=seconds,
+            scores={"accuracy_test_10000": round(accuracy, 4), "frechet_real_vs_real_2000": round(floor, 3)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Entraîne et mesure les modèles livrés du chapitre 3 : python scripts/train_vae.py [nom ...]
+
+Sans nom, tous. Les jeux complets sont lus par `utils.data.load_full`. Avec COURS_BUDGET=test : un essai de
+quelques pas, rien n'est livré. Un entraînement interrompu reprend quand on relance la commande.
+"""
+
+import sys
+import time
+
+import torch
+
+from utils import checkpoints, config, data, training
+from utils.chapters import load_chapter
+
+CHAPTER = "03_vae"
+TRIAL = config.budget_name() == "test"
+vae = load_chapter(CHAPTER)
+
+
+def run_name(name: str) -> str | None:
+    """Nom de l'état de reprise ; un essai n'en laisse pas."""
+    return None if TRIAL else name
+
+
+@torch.no_grad()
+def bound(model, x, k: int) -> float:
+    """Borne (3.13) à `k` tirages, moyenne sur les images binaires `x` (N, 1, 28, 28), en nats."""
+    bounds = [vae.importance_bound(torch.cat([vae.importance_log_weights(model, batch, 50) for _ in range(k // 50)]))
+              for batch in training.progress(x.split(50), f"borne K = {k}")]
+    return torch.cat(bounds).mean().item()
+
+
+def elbo_scores(model, x, *condition) -> dict:
+    """ELBO et KL moyens sur `x`, arrondis au centième de nat."""
+    elbo, kl = vae.test_elbo(model, x, *condition)
+    return {f"elbo_test_{len(x)}": round(elbo, 2), f"kl_test_{len(x)}": round(kl, 2)}
+
+
+def deliver(name, model, settings, budget, seconds, scores) -> None:
+    """Inscrit au manifeste le modèle et ses mesures, sauf dans un essai."""
+    print(name, scores, flush=True)
+    if not TRIAL:
+        checkpoints.save_model(name, model, chapter=CHAPTER, config=settings, budget=budget,
+                               hardware=config.hardware(), seconds=seconds, scores=scores)
+
+
+def importance_step(model, k: int):
+    """Pas d'entraînement sur la borne (3.13) à `k` tirages."""
+    return lambda x: -vae.importance_bound(vae.importance_log_weights(model, torch.bernoulli(x), k)).mean()
+
+
+def train_conv(name: str) -> None:
+    """Le grand modèle : l'ELBO d'abord, la borne à 5 tirages ensuite."""
+    torch.manual_seed(0)
+    model = vae.ConvVAE().to(config.device)
+    x = data.load_full("mnist")[0]
+    first, second = (5, 5) if TRIAL else (30_000, 15_000)
+    middle = training.RUNS / f"{name}_elbo_fini.safetensors"
+    began = time.perf_counter()
+    if middle.exists() and not TRIAL:
+        model.load_state_dict(checkpoints.read(middle)[0])
+    else:
+        training.fit(model, vae.vae_step(model), data.Batches(x, size=128), first, lr=2e-3,
+                     name=run_name(f"{name}_elbo"))
+        if not TRIAL:
+            checkpoints.write(middle, model.state_dict())
+    training.fit(model, importance_step(model, 5), data.Batches(x, size=64), second, lr=1e-3, ema=0.999,
+                 name=run_name(f"{name}_borne"))
+    seconds = time.perf_counter() - began
+    checkpoints.round_to_half(model)
+    x_test = data.load_full("mnist", "test")[0]
+    scores = elbo_scores(model, x_test)
+    torch.manual_seed(0)
+    binary = torch.bernoulli(x_test)
+    # La borne croît avec K : mesurée à K = 500 sur les 10 000 images, elle minore celle à K = 5 000.
+    for k, n in ((50, 50),) if TRIAL else ((500, 10_000), (5000, 1000)):
+        scores[f"bound_k{k}_test_{n}"] = round(bound(model, binary[:n], k), 2)
+    deliver(name, model, {}, f"{first} pas d'ELBO (lots de 128) puis {second} de borne K = 5 (lots de 64), MNIST complet",
+            seconds, scores)
+
+
+def train_small(name: str, cls: str, settings: dict, n_steps: int, dataset="mnist", beta=1.0, labels=False) -> None:
+    """Un petit VAE, entraîné par l'ELBO sur un jeu complet."""
+    torch.manual_seed(0)
+    model = getattr(vae, cls)(**settings).to(config.device)
+    kept = slice(None) if labels else slice(1)
+    n_steps = 5 if TRIAL else n_steps
+    history = training.fit(model, vae.vae_step(model, beta), data.Batches(*data.load_full(dataset)[kept], size=128),
+                           n_steps, lr=2e-3, name=run_name(name))
+    checkpoints.round_to_half(model)
+    deliver(name, model, settings, f"{n_steps} pas de 128 images, {dataset} complet", history.seconds,
+            elbo_scores(model, *data.load_full(dataset, "test")[kept]))
+
+
+def train_vq(name: str) -> None:
+    """Le VQ-VAE, dictionnaire placé sur les données."""
+    torch.manual_seed(0)
+    model = vae.VQVAE().to(config.device)
+    x = data.load_full("mnist")[0]
+    vae.seed_codebook(model, x[:100])
+    n_steps = 5 if TRIAL else 6000
+    history = training.fit(model, lambda x: vae.vq_loss(model, torch.bernoulli(x))[0].mean(),
+                           data.Batches(x, size=128), n_steps, lr=2e-3, name=run_name(name))
+    checkpoints.round_to_half(model)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        x_test = torch.bernoulli(data.load_full("mnist", "test")[0])
+        logits, k = zip(*((model.decode(model.codebook(k)), k)
+                          for k in (model.encode(batch)[1] for batch in x_test.split(500))), strict=True)
+        reconstruction = vae.log_likelihood(torch.cat(logits), x_test).mean().item()
+    deliver(name, model, {}, f"{n_steps} pas de 128 images, mnist complet", history.seconds,
+            {"reconstruction_test_10000": round(reconstruction, 2),
+             "perplexity_test_10000": round(vae.perplexity(torch.cat(k), 64), 1)})
+
+
+RECIPES = {
+    "vae_conv_mnist": train_conv,
+    "vae_2d_mnist": lambda name: train_small(name, "MLPVAE", {"latent_dim": 2, "hidden": 200}, 20_000),
+    "cvae_mnist": lambda name: train_small(name, "ConditionalVAE", {}, 15_000, labels=True),
+    "vae_fashion": lambda name: train_small(name, "MLPVAE", {"latent_dim": 20, "hidden": 200}, 15_000,
+                                            dataset="fashion_mnist"),
+    "vqvae_mnist": train_vq,
+} | {
+    f"vae_beta_{beta}_mnist": lambda name, beta=beta: train_small(
+        name, "MLPVAE", {"latent_dim": 10, "hidden": 64}, 8000, beta=float(beta))
+    for beta in ("0.1", "0.5", "1", "2", "5", "20")
+}
+
+
+def main(names: list[str]) -> None:
+    unknown = set(names) - set(RECIPES)
+    if unknown:
+        sys.exit(f"Modèle inconnu : {', '.join(sorted(unknown))}. Au choix : {', '.join(RECIPES)}.")
+    config.setup()
+    for name in names or RECIPES:
+        RECIPES[name](name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

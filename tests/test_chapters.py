@@ -1,0 +1,85 @@
+"""Chaque chapitre, exécuté cellule par cellule dans ce processus : appareil, curseurs, cellules rejouées."""
+
+import ast
+import statistics
+import time
+import types
+
+import matplotlib.pyplot as plt
+import pytest
+from gpu_ready import FactoryGuard
+
+from utils import chapters, config, plots, widgets
+
+NAMES = sorted(path.stem for path in (config.ROOT / "chapters").glob("*.md"))
+SLOWEST = 0.2  # secondes entre un geste sur un curseur et la nouvelle figure, sur 2 cœurs
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def played(request):
+    """Le chapitre, chaque cellule exécutée deux fois de suite sous le garde des appareils ; ses curseurs."""
+    seen = []
+    patch = pytest.MonkeyPatch()
+    patch.setattr(widgets, "explore", lambda f, **options: seen.append((f, options)))
+    module = types.ModuleType(request.param)
+    file = str(chapters.path(request.param))
+    # IPython n'étant pas là, `display` écrirait chaque image en base 64.
+    patch.setattr(plots, "display", lambda *_, **__: None)
+    patch.setattr(widgets, "display", lambda *_, **__: None)
+    with FactoryGuard():
+        for cell in chapters.code_cells(request.param):
+            if "solution" in cell.tags:
+                continue
+            code = compile("\n" * (cell.line - 1) + cell.source, file, "exec")
+            for _ in range(2):
+                exec(code, module.__dict__)
+    yield request.param, seen[::2]  # chaque curseur a été vu deux fois
+    patch.undo()
+    plt.close("all")
+
+
+def _extremes(control) -> list:
+    """Positions extrêmes et position de départ d'un curseur."""
+    if hasattr(control, "min"):
+        return [control.min, control.value, control.max]
+    return [control.options[0], control.value, control.options[-1]]
+
+
+def test_every_slider_works_at_its_limits(played):
+    """La fonction pure de chaque curseur tourne au minimum, au départ et au maximum de chaque commande."""
+    name, seen = played
+    assert len(seen) >= (1 if name.startswith("00") else 3), "il faut au moins trois figures interactives"
+    for f, options in seen:
+        controls = {key: value for key, value in options.items() if key not in ("alt", "keys")}
+        start = {key: control.value for key, control in controls.items()}
+        for key, control in controls.items():
+            for value in _extremes(control):
+                assert plots.png(f(**start | {key: value}))
+
+
+def test_every_slider_answers_quickly(played):
+    """Médiane de sept gestes ; dessin et image PNG compris."""
+    for f, options in played[1]:
+        times = []
+        for key in (options["keys"] * 7)[:7]:
+            began = time.perf_counter()
+            plots.png(f(**key))
+            times.append(time.perf_counter() - began)
+        assert statistics.median(times) < SLOWEST, f"{f.__name__} : {1000 * statistics.median(times):.0f} ms"
+
+
+def test_model_cells_hold_only_definitions():
+    """Une cellule `modele` n'exécute rien : imports, constantes, fonctions et classes."""
+    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    for name in NAMES:
+        for cell in chapters.code_cells(name):
+            if "modele" in cell.tags:
+                for node in ast.parse(cell.source).body:
+                    assert isinstance(node, allowed), f"{name}, ligne {cell.line + node.lineno - 1}"
+
+
+def test_cells_are_short():
+    """Une idée par cellule : trente lignes au plus."""
+    long = [f"{name}, ligne {cell.line} : {len(cell.source.splitlines())} lignes" for name in NAMES
+            for cell in chapters.code_cells(name) if len(cell.source.splitlines()) > 30]
+    assert not long, "\n".join(long)

@@ -1,0 +1,1 @@
+"""Outils du cours : données, réseaux, entraînement, figures, curseurs, exercices."""

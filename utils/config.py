@@ -1,0 +1,74 @@
+"""Appareil, budget et graine : ce que chaque chapitre règle dans sa première cellule."""
+
+import os
+import pathlib
+import random
+import sys
+
+import numpy as np
+import torch
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUDGETS = ("test", "rapide", "complet")
+
+
+def _pick_device() -> torch.device:
+    forced = os.environ.get("COURS_DEVICE")
+    if forced:
+        try:
+            return torch.device(forced)
+        except RuntimeError as error:
+            raise ValueError(f"COURS_DEVICE vaut « {forced} » ; choisissez cpu, cuda ou mps.") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+device = _pick_device()
+
+
+def budget_name() -> str:
+    """Nom du budget de calcul en cours : « test », « rapide » ou « complet ».
+
+    Il vient de la variable d'environnement COURS_BUDGET ; par défaut « complet » sur un GPU et
+    « rapide » ailleurs. Lève ValueError si la variable porte un autre nom.
+    """
+    name = os.environ.get("COURS_BUDGET") or ("complet" if device.type == "cuda" else "rapide")
+    if name not in BUDGETS:
+        raise ValueError(f"COURS_BUDGET vaut « {name} » ; choisissez parmi : {', '.join(BUDGETS)}.")
+    return name
+
+
+def budget(*, test, rapide, complet):
+    """Celle des trois valeurs qui correspond au budget en cours (voir `budget_name`)."""
+    return {"test": test, "rapide": rapide, "complet": complet}[budget_name()]
+
+
+def seed_everything(seed: int = 0) -> None:
+    """Fixe les graines de Python, de NumPy et de PyTorch (tous les appareils)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def frozen() -> bool:
+    """Vrai quand le constructeur des notebooks fige les sorties (COURS_FIGE=1) : ni barre, ni widget."""
+    return bool(os.environ.get("COURS_FIGE"))
+
+
+def hardware() -> str:
+    """Description courte de la machine, telle qu'elle accompagne chaque mesure du cours."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    cores = os.cpu_count()
+    return f"{cores} cœur{'s' if cores > 1 else ''}, sans GPU" if device.type == "cpu" else "GPU Apple (mps)"
+
+
+def setup(seed: int = 0) -> None:
+    """Fixe les graines et dit sur quoi le chapitre va tourner."""
+    seed_everything(seed)
+    python = ".".join(map(str, sys.version_info[:2]))
+    print(f"Appareil : {device} ({hardware()}) · budget : {budget_name()}"
+          f" · Python {python} · PyTorch {torch.__version__.split('+')[0]}")

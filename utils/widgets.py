@@ -1,0 +1,89 @@
+"""Curseurs : une fonction pure `f(paramètres) → figure`, et son repli sans noyau."""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Sequence
+
+import ipywidgets
+import matplotlib.pyplot as plt
+from IPython.display import HTML, display
+from PIL import Image
+
+from utils import config, plots
+
+_MOVE = ("const d=this.closest('div');d.querySelectorAll('img').forEach((im,i)=>"
+         "{im.style.display=i==this.value?'block':'none';if(i==this.value)d.querySelector('output').value=im.title})")
+
+
+def _strip(pictures: Sequence[bytes], columns: int = 2, most: int = 4) -> bytes:
+    """Planche PNG d'au plus `most` images prises à intervalles réguliers, de la première à la dernière."""
+    most = min(most, len(pictures))
+    chosen = [pictures[round(i * (len(pictures) - 1) / max(1, most - 1))] for i in range(most)]
+    opened = [Image.open(io.BytesIO(p)).convert("RGB") for p in chosen]
+    w, h = (max(size) for size in zip(*(im.size for im in opened), strict=True))
+    columns = min(columns, most)
+    sheet = Image.new("RGB", (columns * w, -(-most // columns) * h), "white")
+    for i, im in enumerate(opened):
+        sheet.paste(im, ((i % columns) * w, (i // columns) * h))
+    sheet.thumbnail((1000, 1000))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _slider(pictures: Sequence[bytes], labels: Sequence[str], alt: str) -> str:
+    """Curseur HTML sur des images prêtes : ni noyau, ni bibliothèque, ni réseau."""
+    images = "".join(
+        f'<img alt="{html.escape(alt)}" title="{html.escape(label)}" '
+        f'style="display:{"none" if i else "block"};max-width:100%" '
+        f'src="data:image/png;base64,{base64.b64encode(p).decode()}">'
+        for i, (p, label) in enumerate(zip(pictures, labels, strict=True)))
+    return (f'<div>{images}<input type="range" min="0" max="{len(pictures) - 1}" value="0" '
+            f'style="width:60%" aria-label="{html.escape(alt)}" oninput="{_MOVE}"> '
+            f'<output>{html.escape(labels[0])}</output></div>')
+
+
+def frames(figures: Sequence[plt.Figure], labels: Sequence[str], *, alt: str) -> None:
+    """Curseur sur des figures toutes prêtes : il vit sans noyau ; page non approuvée, reste la planche."""
+    pictures = [plots.png(fig) for fig in figures]
+    _show_frames(pictures, labels, alt)
+
+
+def _show_frames(pictures: Sequence[bytes], labels: Sequence[str], alt: str) -> None:
+    arguments = plots.bundle(_strip(pictures), alt)
+    display(arguments.pop("obj"), **arguments)
+    display(HTML(_slider(pictures, labels, alt)))
+
+
+def explore(f: Callable[..., plt.Figure], *, alt: str, keys: Sequence[dict],
+            **controls: ipywidgets.ValueWidget) -> None:
+    """Curseurs `controls` (widgets ipywidgets, un par paramètre de `f`) au-dessus de `f(**valeurs)`.
+
+    `keys` : positions marquantes. Elles font la planche que voit un lecteur sans noyau. Quand le constructeur
+    des notebooks fige les sorties (COURS_FIGE=1), un curseur HTML sur ces positions remplace le widget.
+    """
+    pictures = [plots.png(f(**key)) for key in keys]
+    if config.frozen():
+        _show_frames(pictures, [_label(key, controls) for key in keys], alt)
+        return
+    picture = ipywidgets.Image(format="png")
+
+    def redraw(_=None) -> None:
+        picture.value = plots.png(f(**{name: control.value for name, control in controls.items()}))
+
+    for control in controls.values():
+        control.observe(redraw, names="value")
+    redraw()
+    box = ipywidgets.VBox([*controls.values(), picture])
+    arguments = plots.bundle(_strip(pictures), alt)
+    # Dans une même sortie : le widget si un noyau vit, la planche sinon.
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    display({"application/vnd.jupyter.widget-view+json": view, **arguments.pop("obj")}, **arguments)
+
+
+def _label(key: dict, controls: dict) -> str:
+    """« μ = 1,00 · σ = 0,50 » : une position, écrite avec les libellés des curseurs."""
+    return " · ".join(
+        f"{controls[name].description or name} = {plots.fr(value) if isinstance(value, float) else value}"
+        for name, value in key.items())
