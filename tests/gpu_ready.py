@@ -7,8 +7,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 FACTORIES = {getattr(torch, name): name for name in (
-    "arange", "as_tensor", "asarray", "empty", "eye", "full", "hamming_window", "hann_window", "linspace", "logspace",
-    "normal", "ones", "rand", "randint", "randn", "randperm", "tensor", "tril_indices", "triu_indices", "zeros")}
+    "arange", "as_tensor", "asarray", "empty", "eye", "full", "hamming_window", "hann_window", "linspace",
+    "logspace", "normal", "ones", "rand", "randint", "randn", "randperm", "tensor", "tril_indices",
+    "triu_indices", "zeros")}
 LIBRARY = pathlib.Path(torch.__file__).parent.parent  # site-packages
 
 
@@ -16,8 +17,8 @@ class FactoryGuard(TorchFunctionMode):
     """Dans ce contexte, `torch.zeros(3)`, écrit dans le cours, lève AssertionError : il faut `device=`.
 
     Passent : `torch.zeros(3, device=x.device)`, les `*_like` et `x.new_*` (ils suivent leur argument), les
-    fabriques qui reçoivent un tenseur (`torch.as_tensor(x)`), celles qu'appelle une bibliothèque, et celles du
-    constructeur d'un module, dont les tenseurs suivent `module.to(device)`.
+    fabriques qui reçoivent un tenseur (`torch.as_tensor(x)`), celles qu'appelle une bibliothèque, et celles
+    du constructeur d'un module, dont les tenseurs suivent `module.to(device)`.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):

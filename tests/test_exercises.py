@@ -198,8 +198,8 @@ WRONG = [
     ("rate_bits", lambda m, v: 0.5 * (1 + v - m**2 - v.exp()).sum(1) / math.log(2), "signe est opposé"),
 
     ("free_bits", lambda k, lam: k.clamp(min=lam).mean(0).sum(), "avant la moyenne"),
-    ("free_bits", lambda k, lam: k.sum(1).mean().clamp(min=lam), "seuil porte sur le KL totale"),
-    ("free_bits", lambda k, lam: k.sum(1).clamp(min=lam).mean(), "seuil porte sur le KL totale"),
+    ("free_bits", lambda k, lam: k.sum(1).mean().clamp(min=lam), "seuil porte sur le KL total"),
+    ("free_bits", lambda k, lam: k.sum(1).clamp(min=lam).mean(), "seuil porte sur le KL total"),
     ("free_bits", lambda k, lam: k.mean(0).clamp(max=lam).sum(), "minimum au lieu de maximum"),
     ("free_bits", lambda k, lam: k.mean(0).clamp(min=lam).mean(), "moyenne sur les dimensions"),
     ("free_bits", lambda k, lam: (k.mean(0) + lam).sum(), "seuil est ajouté"),

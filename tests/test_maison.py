@@ -16,8 +16,10 @@ UTILS = sorted((ROOT / "utils").rglob("*.py"))
 CHAPTERS = sorted((ROOT / "chapters").glob("*.md"))
 ABOVE_UTILS = {"tests", "chapters", "scripts", "benchmarks", "notebooks", "adresse", "cours", "typographie"}
 
-# Les seuls voisins que utils s'autorise en plus de config : reconstruire une classe enseignée.
-SIBLINGS = {"checkpoints.py": {"utils.chapters"}}
+# Les seuls voisins que utils s'autorise en plus de config : reconstruire une classe enseignée, écrire un
+# état d'entraînement, rendre une figure en PNG.
+SIBLINGS = {"checkpoints.py": {"utils.chapters"}, "training.py": {"utils.checkpoints"},
+            "widgets.py": {"utils.plots"}}
 
 
 def name(path):
@@ -36,8 +38,8 @@ def shipped(*suffixes):
 
 
 def python_sources():
-    """Code Python livré, chapitres compris : (nom, arbre syntaxique)."""
-    for path in shipped(".py"):
+    """Code Python du cours, chapitres compris, tests exceptés : (nom, arbre syntaxique)."""
+    for path in set(shipped(".py")) - set((ROOT / "tests").glob("*.py")):
         yield name(path), ast.parse(path.read_text(encoding="utf-8"))
     for path in CHAPTERS:
         for cell in notebooks.jupytext.read(path, fmt="md").cells:

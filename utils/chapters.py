@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import linecache
 import re
 import sys
 import types
@@ -55,7 +54,6 @@ def load_chapter(name: str) -> types.ModuleType:
     module = types.ModuleType(f"chapitre_{name}")
     module.__file__ = file
     sys.modules[module.__name__] = module
-    linecache.checkcache(file)
     for cell in code_cells(name):
         if "modele" in cell.tags:
             # Les lignes vides donnent aux erreurs le vrai numéro de ligne de la source.

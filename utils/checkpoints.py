@@ -95,8 +95,7 @@ def load_model(name: str, device: torch.device | None = None) -> torch.nn.Module
             f"attendue {found['sha256']}. Retrouvez-le par : git checkout -- checkpoints"
         )
     model = build(found)
-    model.load_state_dict({key: value.float() if value.is_floating_point() else value
-                           for key, value in read(path)[0].items()})
+    model.load_state_dict(read(path)[0])  # la copie dans les poids du modèle les remet en float32
     return model.to(device or config.device).eval()
 
 

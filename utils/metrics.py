@@ -52,7 +52,7 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
         values, vectors = torch.linalg.eigh(c)
         return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     a, b = a.double(), b.double()
-    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
+    cov_a, cov_b = torch.atleast_2d(torch.cov(a.T), torch.cov(b.T))
     half = root(cov_a)
     cross = torch.linalg.eigvalsh(half @ cov_b @ half).clamp(min=0).sqrt().sum()
     return float((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)

@@ -81,9 +81,10 @@ def fit(model: nn.Module, step: Callable, batches, n_steps: int, *, lr: float = 
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
     settings = [n_steps, lr, warmup, schedule, weight_decay, clip, ema,
                 [list(p.shape) for p in model.parameters()]]
-    run = _Run(name, hashlib.sha256(json.dumps(settings).encode()).hexdigest(), model, average, optimizer)
-    logged, seconds_before = run.resume()
-    start = len(logged)
+    run = _Run(name, hashlib.sha256(json.dumps(settings).encode()).hexdigest(), model, average, optimizer,
+               n_steps)
+    seconds_before = run.resume()
+    start = run.done
     history = History()
     device = next(model.parameters()).device
     # Sur un GPU qui ne fait qu'émuler bfloat16 (T4), float32 va plus vite.
@@ -93,37 +94,37 @@ def fit(model: nn.Module, step: Callable, batches, n_steps: int, *, lr: float = 
     bar = progress(range(start, n_steps), initial=start, total=n_steps)
     stream = batches.stream(start)
     try:
-        for i in bar:
-            for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(i, n_steps, lr, warmup, schedule)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                result = step(*next(stream))
-            scalars = result if isinstance(result, dict) else {"loss": result}
-            optimizer.zero_grad(set_to_none=True)
-            scalars["loss"].backward()
-            if clip:
-                nn.utils.clip_grad_norm_(model.parameters(), clip)
-            with _unbroken():
+        with _stop_button() as stop:
+            for i in bar:
+                for group in optimizer.param_groups:
+                    group["lr"] = _learning_rate(i, n_steps, lr, warmup, schedule)
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                    result = step(*next(stream))
+                scalars = result if isinstance(result, dict) else {"loss": result}
+                optimizer.zero_grad(set_to_none=True)
+                scalars["loss"].backward()
+                if clip:
+                    nn.utils.clip_grad_norm_(model.parameters(), clip)
                 optimizer.step()
                 if average:
                     average.update_parameters(model)
-                logged.append({key: torch.as_tensor(value, device=device).detach()
-                               for key, value in scalars.items()})
-                run.mark()
-            last = i + 1 == n_steps
-            if i % 20 == 0 or last:
-                # Lire un scalaire attend le GPU : une fois sur vingt suffit.
-                loss = float(logged[-1]["loss"])
-                if not math.isfinite(loss):
-                    raise ValueError(f"La perte vaut {loss} au pas {i} : baissez le taux d'apprentissage "
-                                     f"(lr = {lr}) ou bornez le gradient (clip = 1).")
-                bar.set_postfix_str(f"perte {loss:.4g}".replace(".", ","))
-            if live and (i + 1) % live_every == 0 and not last:
-                _watch(live, model, device)
-                model.train()
-            if name and time.perf_counter() - saved > SAVE_EVERY:
-                run.save(logged, seconds_before + time.perf_counter() - began)
-                saved = time.perf_counter()
+                run.log(scalars)
+                if stop:
+                    raise KeyboardInterrupt
+                last = i + 1 == n_steps
+                if i % 20 == 0 or last:
+                    # Lire un scalaire attend le GPU : une fois sur vingt suffit.
+                    loss = scalars["loss"].item()
+                    if not math.isfinite(loss):
+                        raise ValueError(f"La perte vaut {loss} au pas {i} : baissez le taux d'apprentissage "
+                                         f"(lr = {lr}) ou bornez le gradient (clip = 1).")
+                    bar.set_postfix_str(f"perte {loss:.4g}".replace(".", ","))
+                if live and (i + 1) % live_every == 0 and not last:
+                    _watch(live, model, device)
+                    model.train()
+                if name and time.perf_counter() - saved > SAVE_EVERY:
+                    run.save(seconds_before + time.perf_counter() - began)
+                    saved = time.perf_counter()
     except KeyboardInterrupt:
         history.finished = False
     finally:
@@ -132,15 +133,14 @@ def fit(model: nn.Module, step: Callable, batches, n_steps: int, *, lr: float = 
     if history.finished:
         run.forget()
     else:
-        run.save(logged, history.seconds)
-        print(f"Entraînement interrompu au pas {len(logged)} sur {n_steps} : les poids sont gardés. " + (
+        run.save(history.seconds)
+        print(f"Entraînement interrompu au pas {run.done} sur {n_steps} : les poids sont gardés. " + (
             "Relancez la cellule pour reprendre à ce pas "
             f"(supprimez runs/{name}.safetensors pour repartir de zéro)."
             if name else "Sans nom (`name=`), relancer la cellule repart de zéro."))
-    if average and logged:
+    if average and run.done:
         model.load_state_dict(average.module.state_dict())
-    history.values = {key: torch.stack([row[key].float().cpu() for row in logged]).tolist()
-                      for key in (logged[0] if logged else ())}
+    history.values = {key: column.tolist() for key, column in run.history().items()}
     model.eval()
     if live:
         _watch(live, model, device)
@@ -158,58 +158,72 @@ def _watch(live: Callable[[], None], model: nn.Module, device: torch.device) -> 
 
 
 @contextlib.contextmanager
-def _unbroken():
-    """Retient le bouton Stop jusqu'à la fin du bloc : un pas est appliqué et compté, ou rien des deux."""
+def _stop_button():
+    """Liste non vide dès que Stop est pressé : la boucle finit son pas. Un second appui l'interrompt aussitôt."""
+    pressed = []
+
+    def press(*_):
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+
     if threading.current_thread() is not threading.main_thread():
-        yield  # les signaux n'arrivent qu'au fil principal
+        yield pressed  # les signaux n'arrivent qu'au fil principal
         return
-    stops = []
-    previous = signal.signal(signal.SIGINT, lambda *_: stops.append(True))
+    previous = signal.signal(signal.SIGINT, press)
     try:
-        yield
+        yield pressed
     finally:
         signal.signal(signal.SIGINT, previous)
-    if stops:
-        raise KeyboardInterrupt
 
 
 class _Run:
     """L'état d'un entraînement sur le disque : modèle, moyenne, optimiseur, hasard, historique."""
 
-    def __init__(self, name, fingerprint, model, average, optimizer):
+    def __init__(self, name, fingerprint, model, average, optimizer, n_steps):
         self.path = RUNS / f"{name}.safetensors" if name else None
         self.fingerprint, self.optimizer = fingerprint, optimizer
         self.modules = {"model": model} | ({"average": average} if average else {})
-        self.mark()
+        self.n_steps, self.done, self.table = n_steps, 0, {}
+        self.device = optimizer.param_groups[0]["params"][0].device
 
-    def mark(self) -> None:
-        """Note l'état du hasard avant le prochain pas : un pas interrompu refera les mêmes tirages."""
-        self.random = {"random/cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            self.random["random/cuda"] = torch.cuda.get_rng_state()
+    @torch.no_grad()
+    def log(self, scalars: dict) -> None:
+        """Note les grandeurs d'un pas de plus."""
+        for key, value in scalars.items():
+            if key not in self.table:
+                # Cases réservées d'avance : un petit tenseur gardé à chaque pas morcelle la mémoire.
+                self.table[key] = torch.zeros(self.n_steps, device=self.device)
+            self.table[key][self.done] = value
+        self.done += 1
 
-    def save(self, logged: list[dict], seconds: float) -> None:
+    def history(self) -> dict[str, torch.Tensor]:
+        """Grandeurs des pas faits, sur le CPU."""
+        return {key: column[:self.done].cpu() for key, column in self.table.items()}
+
+    def save(self, seconds: float) -> None:
         if self.path is None:
             return
         tensors = {f"{part}/{key}": value for part, module in self.modules.items()
                    for key, value in module.state_dict().items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{key}": value for key, value in slots.items()}
-        tensors |= self.random
-        for key in logged[0] if logged else ():
-            tensors[f"history/{key}"] = torch.stack([row[key].float().cpu() for row in logged])
+        tensors["random/cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random/cuda"] = torch.cuda.get_rng_state()
+        tensors |= {f"history/{key}": column for key, column in self.history().items()}
         # `clone` : safetensors refuse deux noms pour une même mémoire (poids partagés).
         checkpoints.write(self.path, {key: value.clone() for key, value in tensors.items()},
                           {"fingerprint": self.fingerprint, "seconds": str(seconds)})
 
-    def resume(self) -> tuple[list[dict], float]:
-        """Historique et secondes déjà passées ; rien s'il n'y a pas d'état ou s'il a d'autres réglages."""
+    def resume(self) -> float:
+        """Reprend l'état du disque, s'il existe et vient des mêmes réglages ; rend les secondes déjà passées."""
         if self.path is None or not self.path.exists():
-            return [], 0.0
+            return 0.0
         tensors, metadata = checkpoints.read(self.path)
         if metadata.get("fingerprint") != self.fingerprint:
             print(f"runs/{self.path.name} vient d'autres réglages : l'entraînement repart de zéro.")
-            return [], 0.0
+            return 0.0
         parts: dict[str, dict] = {}
         for key, value in tensors.items():
             part, _, rest = key.partition("/")
@@ -228,11 +242,12 @@ class _Run:
         torch.set_rng_state(parts["random"]["cpu"])
         if torch.cuda.is_available() and "cuda" in parts["random"]:
             torch.cuda.set_rng_state(parts["random"]["cuda"])
-        self.mark()
-        history = parts.get("history", {})
-        logged = [dict(zip(history, row, strict=True)) for row in zip(*history.values(), strict=True)]
-        print(f"Reprise de runs/{self.path.name} au pas {len(logged)}.")
-        return logged, float(metadata["seconds"])
+        for key, column in parts.get("history", {}).items():
+            self.done = len(column)
+            self.table[key] = torch.zeros(self.n_steps, device=self.device)
+            self.table[key][:self.done] = column
+        print(f"Reprise de runs/{self.path.name} au pas {self.done}.")
+        return float(metadata["seconds"])
 
     def forget(self) -> None:
         if self.path is not None:

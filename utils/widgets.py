@@ -16,17 +16,17 @@ _MOVE = ("const d=this.closest('div');d.querySelectorAll('img').forEach((im,i)=>
          "{im.style.display=i==this.value?'block':'none';if(i==this.value)d.querySelector('output').value=im.title})")
 
 
-def _strip(pictures: Sequence[bytes], columns: int = 2, most: int = 4) -> bytes:
+def _strip(pictures: Sequence[bytes], most: int = 4) -> bytes:
     """Planche PNG d'au plus `most` images prises à intervalles réguliers, de la première à la dernière."""
     most = min(most, len(pictures))
     chosen = [pictures[round(i * (len(pictures) - 1) / max(1, most - 1))] for i in range(most)]
     opened = [Image.open(io.BytesIO(p)).convert("RGB") for p in chosen]
     w, h = (max(size) for size in zip(*(im.size for im in opened), strict=True))
-    columns = min(columns, most)
+    columns = 1 if w > 700 else min(2, most)  # une figure large reste lisible sur sa propre ligne
     sheet = Image.new("RGB", (columns * w, -(-most // columns) * h), "white")
     for i, im in enumerate(opened):
         sheet.paste(im, ((i % columns) * w, (i // columns) * h))
-    sheet.thumbnail((1000, 1000))
+    sheet.thumbnail((1000, 1400))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -75,7 +75,8 @@ def explore(f: Callable[..., plt.Figure], *, alt: str, keys: Sequence[dict],
     for control in controls.values():
         control.observe(redraw, names="value")
     redraw()
-    box = ipywidgets.VBox([*controls.values(), picture])
+    # Sans cet alignement, JupyterLab étire l'image à la largeur de la page.
+    box = ipywidgets.VBox([*controls.values(), picture], layout={"align_items": "flex-start"})
     arguments = plots.bundle(_strip(pictures), alt)
     # Dans une même sortie : le widget si un noyau vit, la planche sinon.
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}

@@ -215,7 +215,7 @@ def _check_answered(f: Callable, outcome: Any, named: Mistake | None = None) -> 
     if outcome is None or outcome is ... or stub:
         raise _Unanswered("Écrivez le corps de la fonction, jusqu'au `return`, puis relancez la cellule.")
     if isinstance(outcome, Exception):
-        text = f"Exception {type(outcome).__name__}{_where(f, outcome)} : {_short(outcome)}."
+        text = f"Exception {type(outcome).__name__}{_where(f, outcome)} : {_short(outcome)}"
         raise _Hint(f"{text} {named.hint}" if named else text)
 
 
@@ -309,7 +309,7 @@ def _gradients(spec: Spec, f: Callable, case: tuple) -> list[torch.Tensor]:
         return torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
     except RuntimeError as error:
         raise _Hint("Les valeurs sont justes, mais la rétropropagation échoue : "
-                    f"{_short(error)}.") from None
+                    f"{_short(error)}") from None
 
 
 # --- Dire ---------------------------------------------------------------------------------------------------
@@ -337,4 +337,6 @@ def _describe(spec: Spec, case: tuple) -> str:
 
 
 def _short(error: Exception) -> str:
-    return textwrap.shorten(str(error), 160, placeholder="…").rstrip(".")
+    """Début du message, ponctué."""
+    text = textwrap.shorten(str(error), 160, placeholder="…")
+    return text if text.endswith((".", "…")) else f"{text}."

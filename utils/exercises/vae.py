@@ -509,7 +509,7 @@ FREE_BITS = Spec(
             lambda k, lam: k.clamp(min=lam).mean(0).sum(),
             "Vous seuillez chaque image. Une coordonnée peut être inutile à une image et précieuse à une "
             "autre : le seuil porte sur son KL moyen dans le lot."),
-        "le seuil porte sur le KL totale": Mistake(
+        "le seuil porte sur le KL total": Mistake(
             (lambda k, lam: k.mean(0).sum().clamp(min=lam), lambda k, lam: k.sum(1).clamp(min=lam).mean(),
              lambda k, lam: k.mean(0).sum().clamp(min=lam * k.shape[1])),
             "Un seul seuil sur la somme n'empêche pas des coordonnées de s'éteindre, pourvu que d'autres "

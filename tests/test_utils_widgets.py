@@ -1,0 +1,177 @@
+"""Curseurs : vivants avec un noyau, en images prêtes sans lui."""
+
+import base64
+import html.parser
+import io
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from ecran import published
+from PIL import Image
+
+from utils import plots, widgets
+
+KEYS = [{"a": 0.5, "n": 1}, {"a": 1.0, "n": 2}, {"a": 1.25, "n": 3}]
+ALT = "Une droite « y = a·x », a < 2 & n points"
+
+
+def draw(a, n):
+    fig, ax = plt.subplots(figsize=(2, 1.5))
+    ax.plot(np.arange(n + 1), a * np.arange(n + 1))
+    return fig
+
+
+def controls():
+    return {"a": ipywidgets.FloatSlider(1.0, min=0, max=2, description="pente"),
+            "n": ipywidgets.IntSlider(4, min=1, max=9)}
+
+
+def opened(image):
+    return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+
+
+class Page(html.parser.HTMLParser):
+    """Les balises d'une page : (nom, attributs)."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture
+def frozen(monkeypatch):
+    monkeypatch.setenv("COURS_FIGE", "1")
+
+
+@pytest.fixture
+def live(monkeypatch):
+    """Mode vivant ; rend la liste des images que `explore` crée."""
+    monkeypatch.delenv("COURS_FIGE", raising=False)
+    created, original = [], ipywidgets.Image
+
+    def image(**options):
+        created.append(original(**options))
+        return created[-1]
+    monkeypatch.setattr(ipywidgets, "Image", image)
+    return created
+
+
+def explored():
+    with published() as outputs:
+        widgets.explore(draw, alt=ALT, keys=KEYS, **controls())
+    return outputs
+
+
+# --- Sans noyau -----------------------------------------------------------------------------------
+
+
+def test_frozen_outputs_are_a_strip_and_a_slider_over_the_keys(frozen):
+    strip, slider = explored()
+    assert set(strip["data"]) == {"image/png", "text/plain"} and strip["metadata"]["image/png"]["alt"] == ALT
+    page = Page(slider["data"]["text/html"])
+    images, (control,) = page.all("img"), page.all("input")
+    assert [base64.b64decode(i["src"].removeprefix("data:image/png;base64,")) for i in images] == [
+        plots.png(draw(**key)) for key in KEYS]
+    assert [i["title"] for i in images] == [
+        "pente = 0,50 · n = 1", "pente = 1,00 · n = 2", "pente = 1,25 · n = 3"]
+    assert all(i["alt"] == ALT for i in images) and control["aria-label"] == ALT
+    assert (control["type"], control["min"], control["max"], control["value"]) == ("range", "0", "2", "0")
+    assert ["display:block" in i["style"] for i in images] == [True, False, False]
+    assert page.text.strip() == "pente = 0,50 · n = 1"
+
+
+def test_frozen_outputs_need_no_script_no_network_and_do_not_change(frozen):
+    outputs = explored()
+    text = outputs[1]["data"]["text/html"]
+    assert "<script" not in text and "http" not in text and "widget-view" not in str(outputs)
+    assert [o["data"] for o in outputs] == [o["data"] for o in explored()]
+    assert not plt.get_fignums()
+
+
+def test_the_slider_shows_one_picture_and_its_label(frozen):
+    """Faute de navigateur, on lit le gestionnaire : il cache les autres images et recopie le titre."""
+    handler = Page(explored()[1]["data"]["text/html"]).all("input")[0]["oninput"]
+    assert "i==this.value?'block':'none'" in handler and "value=im.title" in handler
+    assert handler.count("(") == handler.count(")") and handler.count("{") == handler.count("}")
+
+
+def test_frames_escape_what_they_are_given(frozen):
+    with published() as outputs:
+        widgets.frames([draw(1, 2), draw(2, 2)], ['β = "1" <b>', "β = 2"], alt=ALT)
+    page = Page(outputs[1]["data"]["text/html"])
+    assert [i["title"] for i in page.all("img")] == ['β = "1" <b>', "β = 2"] and not page.all("b")
+    assert '"1" <b>' in page.text
+
+
+def test_frames_need_one_label_each(frozen):
+    with published(), pytest.raises(ValueError):
+        widgets.frames([draw(1, 2), draw(2, 2)], ["seul"], alt=ALT)
+
+
+def shades(count, width, height):
+    """`count` images PNG unies, de plus en plus claires."""
+    for i in range(count):
+        buffer = io.BytesIO()
+        Image.new("RGB", (width, height), (10 * i,) * 3).save(buffer, "PNG")
+        yield buffer.getvalue()
+
+
+@pytest.mark.parametrize("count, chosen", [(1, [0]), (2, [0, 1]), (4, [0, 1, 2, 3]), (13, [0, 4, 8, 12])])
+def test_the_strip_keeps_four_key_positions(count, chosen):
+    sheet = opened(widgets._strip(list(shades(count, 20, 10))))
+    assert sheet.shape == (10 * (1 + (len(chosen) > 2)), 20 * min(2, len(chosen)), 3)
+    shown = [sheet[10 * (i // 2) + 5, 20 * (i % 2) + 10, 0] for i in range(len(chosen))]
+    assert shown == [10 * c for c in chosen]
+
+
+def test_wide_pictures_are_stacked():
+    sheet = opened(widgets._strip(list(shades(3, 800, 100))))
+    assert sheet.shape == (300, 800, 3) and [sheet[100 * i + 50, 400, 0] for i in range(3)] == [0, 10, 20]
+
+
+# --- Avec un noyau --------------------------------------------------------------------------------
+
+
+def test_live_output_is_one_bundle_widget_and_strip(live):
+    output, = explored()
+    view = output["data"]["application/vnd.jupyter.widget-view+json"]
+    assert view["version_major"] == 2 and len(view["model_id"]) >= 32
+    assert opened(base64.b64decode(output["data"]["image/png"])).ndim == 3
+    assert output["data"]["text/plain"] == ALT and output["metadata"]["image/png"]["alt"] == ALT
+
+
+def test_the_first_picture_is_at_the_initial_values(live):
+    explored()
+    picture, = live
+    assert picture.format == "png" and bytes(picture.value) == plots.png(draw(1.0, 4))
+
+
+def test_moving_a_control_changes_the_picture(live):
+    moved = controls()
+    with published():
+        widgets.explore(draw, alt=ALT, keys=KEYS, **moved)
+    picture, = live
+    moved["a"].value = 0.25
+    assert bytes(picture.value) == plots.png(draw(0.25, 4))
+    moved["n"].value = 9
+    assert bytes(picture.value) == plots.png(draw(0.25, 9))
+    assert not plt.get_fignums()
+
+
+def test_an_error_in_the_function_is_not_swallowed(live):
+    def broken(a, n):
+        raise ZeroDivisionError
+    with published(), pytest.raises(ZeroDivisionError):
+        widgets.explore(broken, alt=ALT, keys=KEYS, **controls())
