@@ -21,6 +21,8 @@ SETTINGS = {
     # Aucune de ces deux fonctions ne marche hors ligne, et la première ouvre une question en anglais.
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/extensionmanager-extension:plugin": {"enabled": False},
+    # Sinon un curseur dessine dans un second fil, pendant qu'une cellule dessine dans le premier.
+    "@jupyterlab/apputils-extension:kernels-settings": {"commsOverSubshells": "disabled"},
 }
 
 

@@ -1,15 +1,16 @@
 """Les règles de la maison : qui dépend de qui, ce qui est livré, comment c'est écrit."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
 
-import notebooks
 import pytest
 import typographie
 
-from utils import chapters
+import notebooks
+from utils import chapters, checkpoints
 
 ROOT = notebooks.ROOT
 UTILS = sorted((ROOT / "utils").rglob("*.py"))
@@ -200,3 +201,17 @@ def test_french_typography(path):
     wrong = [f"ligne {number} : {line}" for number, (line, right) in enumerate(pairs, 1) if line != right]
     assert not wrong
     assert not typographie.english_quotes(text)
+
+
+def test_readme_quotes_what_was_measured():
+    """Chaque durée du README est celle que note un carnet ; chaque mesure est dans benchmarks/ ou le manifeste."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in notebooks.targets(ROOT):
+        if target.without == "solution":
+            facts = notebooks.read(target.path).metadata.cours
+            row = next(line for line in readme.splitlines() if f"]({target.name})" in line)
+            assert facts["budget"] == "rapide" and f"| {facts['secondes']} s |" in row, row
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks/results").glob("*.json")]
+    measured = re.findall(r"\d+\.\d+", json.dumps([results, checkpoints.models()]))
+    quoted = re.findall(r"\d+,\d+", readme.split("## Ce qui est mesuré")[1].split("\n## ")[0])
+    assert quoted and not set(quoted) - {number.replace(".", ",") for number in measured}

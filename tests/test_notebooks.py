@@ -5,8 +5,9 @@ import subprocess
 import sys
 import time
 
-import notebooks
 import pytest
+
+import notebooks
 
 TARGETS = notebooks.targets(notebooks.ROOT)
 SECONDS = 60  # durée promise d'un carnet dans le budget `test`, sur 2 cœurs

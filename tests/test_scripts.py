@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import adresse
-import notebooks
 import pytest
 import typographie
+
+import notebooks
 
 CHAPTER = """# Essai
 

@@ -54,7 +54,7 @@ def seed_everything(seed: int = 0) -> None:
 
 
 def frozen() -> bool:
-    """Vrai quand le constructeur des notebooks fige les sorties (COURS_FIGE=1) : ni barre, ni widget."""
+    """Vrai quand le constructeur des carnets fige les sorties (COURS_FIGE=1) : ni barre, ni widget."""
     return bool(os.environ.get("COURS_FIGE"))
 
 

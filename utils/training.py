@@ -27,7 +27,7 @@ _BAR = ("{desc}{percentage:3.0f} % |{bar:24}| {n_fmt}/{total_fmt} · {elapsed} �
 def progress(iterable: Iterable | int, desc: str = "", **options) -> tqdm:
     """Barre de progression en français sur `iterable` (ou `range(iterable)`).
 
-    Elle n'écrit rien quand le constructeur des notebooks fige les sorties : celles-ci restent stables.
+    Elle n'écrit rien quand le constructeur des carnets fige les sorties : celles-ci restent stables.
     """
     if isinstance(iterable, int):
         iterable = range(iterable)

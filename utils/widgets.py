@@ -33,13 +33,16 @@ def _strip(pictures: Sequence[bytes], most: int = 4) -> bytes:
 
 
 def _slider(pictures: Sequence[bytes], labels: Sequence[str], alt: str) -> str:
-    """Curseur HTML sur des images prêtes : ni noyau, ni bibliothèque, ni réseau."""
+    """Curseur HTML sur des images prêtes : ni noyau, ni bibliothèque, ni réseau.
+
+    `data-lm-suppress-shortcuts` demande à JupyterLab de lui laisser les flèches du clavier.
+    """
     images = "".join(
         f'<img alt="{html.escape(alt)}" title="{html.escape(label)}" '
         f'style="display:{"none" if i else "block"};max-width:100%" '
         f'src="data:image/png;base64,{base64.b64encode(p).decode()}">'
         for i, (p, label) in enumerate(zip(pictures, labels, strict=True)))
-    return (f'<div>{images}<input type="range" min="0" max="{len(pictures) - 1}" value="0" '
+    return (f'<div>{images}<input data-lm-suppress-shortcuts type="range" min="0" max="{len(pictures) - 1}" value="0" '
             f'style="width:60%" aria-label="{html.escape(alt)}" oninput="{_MOVE}"> '
             f'<output>{html.escape(labels[0])}</output></div>')
 
@@ -61,7 +64,7 @@ def explore(f: Callable[..., plt.Figure], *, alt: str, keys: Sequence[dict],
     """Curseurs `controls` (widgets ipywidgets, un par paramètre de `f`) au-dessus de `f(**valeurs)`.
 
     `keys` : positions marquantes. Elles font la planche que voit un lecteur sans noyau. Quand le constructeur
-    des notebooks fige les sorties (COURS_FIGE=1), un curseur HTML sur ces positions remplace le widget.
+    des carnets fige les sorties (COURS_FIGE=1), un curseur HTML sur ces positions remplace le widget.
     """
     pictures = [plots.png(f(**key)) for key in keys]
     if config.frozen():

@@ -100,12 +100,12 @@ def exercises() -> dict[str, Spec]:
 def check(name: str, f: Callable) -> Verdict:
     """Juge la réponse `f` à l'exercice `name` (« vae.kl »). Lève ValueError si l'exercice n'existe pas.
 
-    Rien de ce que fait `f` n'interrompt le notebook : une exception devient un indice.
+    Rien de ce que fait `f` n'interrompt le carnet : une exception devient un indice.
     """
     known = exercises()
     if name not in known:
         raise ValueError(f"Pas d'exercice « {name} ». Exercices connus : {', '.join(sorted(known))}.")
-    # La suite du notebook ne doit pas dépendre des tirages faits ici.
+    # La suite du carnet ne doit pas dépendre des tirages faits ici.
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         try:
             return Verdict("juste", _examine(known[name], f))

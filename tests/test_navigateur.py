@@ -1,0 +1,155 @@
+"""Le cours comme l'étudiant le voit : JupyterLab dans un vrai navigateur, curseurs bougés pour de bon."""
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from urllib.parse import urlsplit
+
+import cours
+import pytest
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright manque : make test l'installe")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="Chromium manque (sous Debian : sudo apt install chromium)")
+
+FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+PATIENCE = 300  # secondes : machine lente ou occupée
+SECONDS = 1  # délai promis entre le geste et la nouvelle image
+MARGIN = 3
+
+
+@pytest.fixture
+def course():
+    """Copie des carnets, rangée dans le cours pour qu'ils le retrouvent, et l'adresse où elle est servie.
+
+    Rien de ce que JupyterLab enregistre (carnets, réglages, onglets ouverts) n'en sort. L'arrêt du serveur
+    arrête ses noyaux ; s'il fallait le tuer, ils le verraient disparaître et s'arrêteraient seuls.
+    """
+    shared = cours.ROOT / ".jupyter"
+    with tempfile.TemporaryDirectory(prefix="essai-", dir=shared, ignore_cleanup_errors=True) as name:
+        copy = shared / name
+        for folder in ("scripts", "chapters", "notebooks"):
+            shutil.copytree(cours.ROOT / folder, copy / folder)
+        env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # l'étudiant n'en a pas
+        server = subprocess.Popen([sys.executable, copy / "scripts/cours.py", "--no-browser"], env=env,
+                                  stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        try:
+            yield copy, next(line.strip() for line in server.stdout if "http://" in line)
+        finally:
+            server.terminate()
+            try:
+                server.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.communicate()
+
+
+@pytest.fixture
+def page():
+    """Onglet neuf ; à la fin, ni requête hors de cette machine, ni erreur JavaScript."""
+    requests, errors = [], []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=PATIENCE * 1000)
+        context = browser.new_context(viewport={"width": 1200, "height": 800})
+        context.set_default_timeout(PATIENCE * 1000)
+        context.on("request", lambda request: requests.append(request.url))
+        tab = context.new_page()
+        tab.on("websocket", lambda socket: requests.append(socket.url))
+        tab.on("pageerror", lambda error: errors.append(error))
+        yield tab
+        browser.close()
+    local = {("http", "127.0.0.1"), ("ws", "127.0.0.1"), ("data", None), ("blob", None)}
+    assert not [url for url in requests if urlsplit(url)[:1] + (urlsplit(url).hostname,) not in local]
+    assert not errors
+
+
+def run_all(page):
+    """Menu « Exécuter toutes les cellules », une fois le noyau prêt : avant, JupyterLab demanderait lequel."""
+    page.get_by_text("Python 3 (ipykernel) | Inactif").wait_for()
+    page.get_by_role("menuitem", name=re.compile("^Exécut")).click()
+    page.get_by_role("menuitem", name="Exécuter toutes les cellules", exact=True).click()
+
+
+def control(page, label):
+    """Poignée du curseur `label` et image qu'il commande, dès qu'ils sont affichés."""
+    box = page.locator(".widget-vbox", has=page.get_by_text(label, exact=True))
+    handle, picture = box.locator(".widget-slider", has_text=label).get_by_role("slider"), box.locator("img")
+    picture.wait_for()
+    handle.scroll_into_view_if_needed()
+    return handle, picture
+
+
+def wait_for_new(picture, source):
+    """Attend que `picture` montre autre chose que l'image d'adresse `source`."""
+    picture.page.wait_for_function(
+        "([image, source]) => image.src != source && image.complete && image.naturalWidth > 0",
+        arg=[picture.element_handle(), source])
+
+
+def test_stored_slider_moves_without_running_anything(course, page):
+    """Carnet livré, approuvé, rien d'exécuté : le curseur HTML choisit l'image, à la souris et au clavier."""
+    page.goto(course[1])
+    slider = page.locator(".jp-Notebook input[type=range]")
+    picture = page.locator("div:has(> input[type=range]) > img:visible")
+    slider.scroll_into_view_if_needed()
+    seen = [picture.get_attribute("title")]
+    slider.click(position={"x": slider.bounding_box()["width"] / 2, "y": 8})
+    seen.append(picture.get_attribute("title"))
+    page.keyboard.press("ArrowRight")
+    seen.append(picture.get_attribute("title"))
+    page.keyboard.press("End")
+    seen.append(picture.get_attribute("title"))
+    assert len(set(seen)) == 4, seen
+
+
+def test_first_page_in_french_with_a_live_slider(course, page):
+    """La première page s'ouvre en français ; exécutée, son curseur redessine l'image quand on le tire."""
+    page.goto(course[1])
+    page.get_by_role("heading", name="Modèles génératifs profonds").wait_for()
+    api.expect(page.get_by_role("tab", name="00_panorama.ipynb", selected=True)).to_be_visible()
+    menus = page.get_by_role("menubar").first.get_by_role("menuitem").all_inner_texts()
+    assert {"Fichier", "Édition", "Affichage", "Noyau", "Paramètres", "Aide"} <= set(menus)
+
+    run_all(page)
+    handle, picture = control(page, "part du VAE")
+    before, source = picture.screenshot(), picture.get_attribute("src")
+    handle.drag_to(page.locator(".noUi-target"), target_position={"x": 100, "y": 2}, force=True)
+    wait_for_new(picture, source)
+    assert float(handle.get_attribute("aria-valuenow")) > 0.5
+    assert picture.screenshot() != before
+
+
+def test_decoder_follows_the_slider(course, page, capsys):
+    """Chapitre 3, jusqu'au décodeur : chaque cran de z₁ change l'image, en moins d'une seconde."""
+    copy, address = course
+    path = copy / "notebooks/03_vae.ipynb"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    last = next(i for i, cell in enumerate(notebook["cells"]) if "def decode_point" in "".join(cell["source"]))
+    del notebook["cells"][last + 1:]  # la suite n'apprendrait rien ici
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+
+    page.goto(address.replace("00_panorama", "03_vae"))
+    run_all(page)
+    handle, picture = control(page, "z₁")
+    delays = []
+    for _ in range(5):
+        before, source = picture.screenshot(), picture.get_attribute("src")
+        start = time.perf_counter()
+        handle.press("ArrowRight")
+        wait_for_new(picture, source)
+        delays.append(time.perf_counter() - start)
+        assert picture.screenshot() != before
+    delay = statistics.median(delays)
+    with capsys.disabled():
+        print(f"\n  du geste à l'image : {delay:.2f} s (promis : {SECONDS} s)")
+    assert delay < SECONDS * MARGIN
