@@ -11,6 +11,7 @@ La variable COURS_DATA dit où sont les fichiers bruts de MNIST (voir data/READM
 import argparse
 import copy
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -112,10 +113,10 @@ def plain_loop(model, batches, steps: int) -> None:
         optimizer.step()
 
 
-def model_only(model, x, steps: int) -> None:
-    """Propagation, rétropropagation et mise à jour sur un lot binaire tout prêt : le coût du modèle seul."""
+def model_only(model, ready) -> None:
+    """Propagation, rétropropagation et mise à jour sur des lots binaires tout prêts : le coût du modèle seul."""
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    for _ in range(steps):
+    for x in ready:
         reconstruction, kl = vae.elbo_terms(model, x)
         optimizer.zero_grad(set_to_none=True)
         (kl - reconstruction).mean().backward()
@@ -135,12 +136,12 @@ def measure_throughput(make, steps: int = 468, repeats: int = 5) -> dict:
     root = os.environ.get("COURS_DATA") or data.FOLDER / "torchvision"
     usual = torchvision.datasets.MNIST(root, transform=torchvision.transforms.ToTensor())
     loaders = [torch.utils.data.DataLoader(usual, SIZE, shuffle=True, num_workers=n) for n in (0, 2)]
-    ready = torch.bernoulli(batches.tensors[0][:SIZE])
+    ready = [torch.bernoulli(x) for x, _ in itertools.islice(batches.stream(), steps)]
     contenders = {
         "fit": lambda: training.fit(model, elbo_step(model), batches, steps),
         "dataloader": lambda: plain_loop(model, loaders[0], steps),
         "dataloader_2_processus": lambda: plain_loop(model, loaders[1], steps),
-        "modele_seul": lambda: model_only(model, ready, steps),
+        "modele_seul": lambda: model_only(model, ready),
     }
     wall, cpu = ({name: [] for name in contenders} for _ in range(2))
     for turn in range(repeats + 1):
