@@ -81,7 +81,7 @@ def measure_mlp(images: str) -> dict:
 def measure_conv(images: str) -> dict:
     """VAE convolutif, cinq minutes."""
     config.seed_everything()
-    return trained(vae.ConvVAE(), images, seconds=300, k=64, lr=2e-3)
+    return trained(vae.ConvVAE(), images, seconds=300, k=64, lr=4e-3)
 
 
 @torch.no_grad()
