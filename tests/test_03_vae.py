@@ -147,6 +147,22 @@ def test_3_11_likelihood_agrees_with_torch():
     torch.testing.assert_close(vae.log_likelihood(logits, x), expected)
 
 
+@pytest.mark.parametrize("labels", [False, True])
+def test_3_12_and_3_22_loss_agrees_with_torch_distributions(labels):
+    """La perte de `vae_step`, sans puis avec étiquette : mêmes tirages, log-densités de torch.distributions."""
+    model = vae.ConditionalVAE(latent_dim=3, hidden=8) if labels else vae.MLPVAE(latent_dim=3, hidden=8)
+    x, condition = torch.rand(4, 1, 28, 28), (torch.tensor([1, 4, 4, 9]),) if labels else ()
+    torch.manual_seed(1)
+    got = vae.vae_step(model, beta=2.0)(x, *condition)["loss"]
+    torch.manual_seed(1)
+    binary = torch.bernoulli(x)
+    mu, logvar = model.encode(binary, *condition)
+    q = D.Normal(mu, (logvar / 2).exp())
+    likelihood = D.Bernoulli(logits=model.decode(q.mean + q.stddev * torch.randn(4, 3), *condition)).log_prob(binary)
+    divergence = D.kl_divergence(q, D.Normal(torch.zeros_like(mu), 1.0)).sum()
+    torch.testing.assert_close(got, (2 * divergence - likelihood.sum()) / 4)
+
+
 class _Tiny(vae.VAE):
     """VAE à une dimension latente et neuf pixels : sa vraisemblance se calcule par quadrature."""
 
