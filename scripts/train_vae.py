@@ -48,14 +48,15 @@ def importance_step(model, k: int):
     return lambda x: -vae.importance_bound(vae.importance_log_weights(model, torch.bernoulli(x), k)).mean()
 
 
+CONV_SETTINGS = {"blocks": 1}
 # Tirages K de la borne (1 : l'ELBO), taille des lots, pas, taux d'apprentissage, moyenne des poids.
-CONV_PHASES = ((1, 128, 30_000, 2e-3, None), (5, 64, 15_000, 1e-3, 0.999))
+CONV_PHASES = ((1, 128, 25_000, 3e-3, None), (5, 64, 25_000, 1e-3, 0.999))
 
 
 def train_conv(name: str) -> None:
     """Le grand modèle : l'ELBO d'abord, une borne plus serrée ensuite."""
     torch.manual_seed(0)
-    model = vae.ConvVAE().to(config.device)
+    model = vae.ConvVAE(**CONV_SETTINGS).to(config.device)
     x = data.load_full("mnist")[0]
     seconds = 0.0
     for k, size, n_steps, lr, ema in CONV_PHASES:
@@ -67,7 +68,7 @@ def train_conv(name: str) -> None:
             continue
         step = vae.vae_step(model) if k == 1 else importance_step(model, k)
         history = training.fit(model, step, data.Batches(x, size=size), 5 if TRIAL else n_steps, lr=lr, ema=ema,
-                               name=run_name(f"{name}_k{k}"))
+                               bfloat16=True, name=run_name(f"{name}_k{k}"))
         seconds += history.seconds
         if not TRIAL:
             checkpoints.write(done, model.state_dict(), {"seconds": str(history.seconds)})
@@ -79,7 +80,7 @@ def train_conv(name: str) -> None:
     n, k = (50, 50) if TRIAL else (10_000, 50)
     scores[f"bound_k{k}_test_{n}"] = round(bound(model, binary[:n], k), 2)
     phases = " ; ".join(f"K = {k} : {n} pas de {size} images" for k, size, n, *_ in CONV_PHASES)
-    deliver(name, model, {}, f"{phases} ; mnist complet, un fil", seconds, scores)
+    deliver(name, model, CONV_SETTINGS, f"{phases} ; mnist complet, un fil", seconds, scores)
 
 
 def train_small(name: str, cls: str, settings: dict, n_steps: int, dataset="mnist", beta=1.0, labels=False) -> None:

@@ -76,10 +76,22 @@ def test_setup_seeds_and_says_where_it_runs(monkeypatch, capsys):
 
 def test_hardware_speaks_french(monkeypatch):
     monkeypatch.setattr(config, "device", torch.device("cpu"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False})
     monkeypatch.setattr(config.os, "cpu_count", lambda: 1)
     assert config.hardware() == "1 cœur, sans GPU"
     monkeypatch.setattr(config.os, "cpu_count", lambda: 8)
     assert config.hardware() == "8 cœurs, sans GPU"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert config.hardware() == "8 cœurs avec AMX, sans GPU"
+
+
+def test_fast_bfloat16_asks_the_processor(monkeypatch):
+    cpu = torch.device("cpu")
+    for units in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda units=units: {"amx_bf16": units})
+        assert config.fast_bfloat16(cpu) is units and not config.fast_bfloat16(torch.device("mps"))
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not config.fast_bfloat16(cpu)
 
 
 def test_root_is_the_course():

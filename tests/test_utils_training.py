@@ -72,6 +72,22 @@ def test_least_squares_converge():
     assert abs(model.bias.item() - 3) < 5e-3 and history["loss"][-1] < 1e-4 < 1 < history["loss"][0]
 
 
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("asked", [True, False])
+def test_bfloat16_only_when_asked_and_where_it_is_fast(asked, fast, monkeypatch):
+    monkeypatch.setattr(training.config, "fast_bfloat16", lambda device: fast)
+    model, step, batches = line()
+    seen = set()
+
+    def watched(x, y):
+        seen.add(model(x).dtype)
+        return step(x, y)
+
+    fit(model, watched, batches, 3, bfloat16=asked)
+    assert seen == {torch.bfloat16 if asked and fast else torch.float32}
+    assert model.weight.dtype == torch.float32
+
+
 def test_history_and_final_message(capsys):
     model, step, batches = line()
     history = fit(model, lambda *b: {"loss": step(*b), "β": 0.25, "norme": model.weight.norm()}, batches, 7)
@@ -344,16 +360,29 @@ def test_stop_leaves_the_averaged_weights_in_the_model():
 
 
 @pytest.mark.parametrize("change", [{"lr": 0.01}, {"clip": None}, {"ema": 0.9}, {"warmup": 0},
-                                    {"schedule": "constant"}, {"weight_decay": 0.1}])
+                                    {"schedule": "constant"}, {"weight_decay": 0.1}, {"bfloat16": True}])
 def test_other_settings_start_from_zero_and_say_so(change, capsys):
     model, batches = noisy()
     fit(model, stopped(model.step, 4), batches, STEPS, name="essai", **OPTIONS)
     model, batches = noisy()
     history = fit(model, model.step, batches, STEPS, name="essai", **OPTIONS | change)
     said = capsys.readouterr().out
-    assert "runs/essai.safetensors vient d'autres réglages : l'entraînement repart de zéro." in said
+    assert "runs/essai.safetensors vient d'autres réglages ou d'autres données : l'entraînement repart de zéro." in said
     assert "Reprise" not in said and history.steps == STEPS
     assert same(weights(model), uninterrupted(**change)[0])
+
+
+@pytest.mark.parametrize("batches", [
+    lambda x: Batches(x, size=4), lambda x: Batches(x, size=8, seed=1), lambda x: Batches(x + 1, size=8),
+    lambda x: Batches(x[:32], size=8), lambda x: Batches(x.flip(0), size=8)],
+    ids=["taille", "graine", "valeurs", "longueur", "ordre"])
+def test_other_data_start_from_zero_and_say_so(batches, capsys):
+    model, usual = noisy()
+    fit(model, stopped(model.step, 4), usual, STEPS, name="essai", **OPTIONS)
+    model, usual = noisy()
+    assert fit(model, model.step, batches(usual.tensors[0]), STEPS, name="essai", **OPTIONS).steps == STEPS
+    said = capsys.readouterr().out
+    assert "vient d'autres réglages" in said and "Reprise" not in said
 
 
 def test_another_length_or_another_network_starts_from_zero(capsys):

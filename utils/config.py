@@ -58,12 +58,25 @@ def frozen() -> bool:
     return bool(os.environ.get("COURS_FIGE"))
 
 
+def fast_bfloat16(where: torch.device) -> bool:
+    """Vrai si `where` calcule plus vite en bfloat16 qu'en float32 : GPU récents, CPU à unités matricielles AMX.
+
+    Un GPU qui ne fait qu'émuler bfloat16 (T4) va plus vite en float32. Si PyTorch ne
+    dit pas ce que sait faire le CPU, la réponse est non.
+    """
+    if where.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return where.type == "cpu" and bool(capabilities.get("amx_bf16"))
+
+
 def hardware() -> str:
     """Description courte de la machine, telle qu'elle accompagne chaque mesure du cours."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     cores = os.cpu_count()
-    return f"{cores} cœur{'s' if cores > 1 else ''}, sans GPU" if device.type == "cpu" else "GPU Apple (mps)"
+    units = " avec AMX" if fast_bfloat16(device) else ""
+    return f"{cores} cœur{'s' if cores > 1 else ''}{units}, sans GPU" if device.type == "cpu" else "GPU Apple (mps)"
 
 
 def setup(seed: int = 0) -> None:

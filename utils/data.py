@@ -139,6 +139,13 @@ class Batches:
         self.epoch += 1
         return self._batches(self.epoch - 1)
 
+    def fingerprint(self) -> str:
+        """Empreinte de la suite des lots : taille, graine, formes, et un échantillon d'au plus 512 éléments."""
+        digest = hashlib.sha256(repr((self.size, self.seed, [(t.shape, t.dtype) for t in self.tensors])).encode())
+        for tensor in self.tensors:
+            digest.update(tensor[:: -(-self.n // 512)].cpu().numpy().tobytes())
+        return digest.hexdigest()
+
     def stream(self, start: int = 0):
         """Générateur infini des lots du pas `start` et des suivants : la même suite que sans interruption."""
         epoch, first = divmod(start, len(self))

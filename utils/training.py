@@ -60,35 +60,36 @@ def _learning_rate(i: int, n_steps: int, lr: float, warmup: int, schedule: str) 
 
 def fit(model: nn.Module, step: Callable, batches, n_steps: int, *, lr: float = 1e-3, warmup: int = 100,
         schedule: str = "cosine", weight_decay: float = 0.0, clip: float | None = None,
-        ema: float | None = None, name: str | None = None, live: Callable[[], None] | None = None,
-        live_every: int = 200) -> History:
+        ema: float | None = None, bfloat16: bool = False, name: str | None = None,
+        live: Callable[[], None] | None = None, live_every: int = 200) -> History:
     """Entraîne `model` pendant `n_steps` pas d'Adam(W) et rend l'historique des grandeurs de `step`.
 
     `step(*lot)` rend la perte (scalaire), ou un dictionnaire de scalaires dont « loss » est la perte.
     `batches` : un `utils.data.Batches`. `schedule` : « cosine » ou « constant ». `clip` : norme maximale du
     gradient. `ema` : coefficient d'une moyenne exponentielle des poids, que le modèle porte à la fin.
+    `bfloat16` : laisse `step` calculer en précision mixte là où la machine y gagne (`config.fast_bfloat16`) ;
+    pour les réseaux d'images, pas pour des densités au centième de nat.
     `live()` est appelée tous les `live_every` pas et à la fin (voir `plots.live`), modèle en mode
     évaluation ; ses tirages ne changent rien à l'entraînement.
 
     Le bouton Stop n'efface rien : les poids restent dans le modèle et, si `name` est donné, l'état complet
     dans runs/`name`.safetensors ; le même appel reprend au pas suivant. L'état est aussi écrit chaque minute,
-    et retiré quand l'entraînement est fini. En bfloat16 sur les GPU qui savent le calculer.
+    et retiré quand l'entraînement est fini. Un état laissé par d'autres réglages ou d'autres données est ignoré.
     Lève ValueError si la perte n'est plus finie.
     """
     if schedule not in ("cosine", "constant"):
         raise ValueError(f"Plan « {schedule} » inconnu : « cosine » ou « constant ».")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-    settings = [n_steps, lr, warmup, schedule, weight_decay, clip, ema,
-                [list(p.shape) for p in model.parameters()]]
+    settings = [n_steps, lr, warmup, schedule, weight_decay, clip, ema, bfloat16,
+                [list(p.shape) for p in model.parameters()], batches.fingerprint() if name else None]
     run = _Run(name, hashlib.sha256(json.dumps(settings).encode()).hexdigest(), model, average, optimizer,
                n_steps)
     seconds_before = run.resume()
     start = run.done
     history = History()
     device = next(model.parameters()).device
-    # Sur un GPU qui ne fait qu'émuler bfloat16 (T4), float32 va plus vite.
-    bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    bfloat16 = bfloat16 and config.fast_bfloat16(device)
     began = saved = time.perf_counter()
     model.train()
     bar = progress(range(start, n_steps), initial=start, total=n_steps)
@@ -222,7 +223,7 @@ class _Run:
             return 0.0
         tensors, metadata = checkpoints.read(self.path)
         if metadata.get("fingerprint") != self.fingerprint:
-            print(f"runs/{self.path.name} vient d'autres réglages : l'entraînement repart de zéro.")
+            print(f"runs/{self.path.name} vient d'autres réglages ou d'autres données : l'entraînement repart de zéro.")
             return 0.0
         parts: dict[str, dict] = {}
         for key, value in tensors.items():
