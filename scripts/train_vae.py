@@ -29,6 +29,14 @@ def bound(model, x, k: int) -> float:
     return torch.cat(bounds).mean().item()
 
 
+def fit(*args, **options) -> float:
+    """`training.fit` ; ses secondes. Interrompu, le script s'arrête sans rien livrer."""
+    history = training.fit(*args, **options)
+    if not history.finished:
+        sys.exit("Entraînement interrompu, rien n'est livré. La même commande reprend.")
+    return history.seconds
+
+
 def elbo_scores(model, x, *condition) -> dict:
     """ELBO et KL moyens sur `x`, arrondis au centième de nat."""
     elbo, kl = vae.test_elbo(model, x, *condition)
@@ -67,11 +75,11 @@ def train_conv(name: str) -> None:
             seconds += float(facts["seconds"])
             continue
         step = vae.vae_step(model) if k == 1 else importance_step(model, k)
-        history = training.fit(model, step, data.Batches(x, size=size), 5 if TRIAL else n_steps, lr=lr, ema=ema,
-                               bfloat16=True, name=run_name(f"{name}_k{k}"))
-        seconds += history.seconds
+        spent = fit(model, step, data.Batches(x, size=size), 5 if TRIAL else n_steps, lr=lr, ema=ema,
+                    bfloat16=True, name=run_name(f"{name}_k{k}"))
+        seconds += spent
         if not TRIAL:
-            checkpoints.write(done, model.state_dict(), {"seconds": str(history.seconds)})
+            checkpoints.write(done, model.state_dict(), {"seconds": str(spent)})
     checkpoints.round_to_half(model)
     x_test = data.load_full("mnist", "test")[0]
     scores = elbo_scores(model, x_test)
@@ -89,10 +97,10 @@ def train_small(name: str, cls: str, settings: dict, n_steps: int, dataset="mnis
     model = getattr(vae, cls)(**settings).to(config.device)
     kept = slice(None) if labels else slice(1)
     n_steps = 5 if TRIAL else n_steps
-    history = training.fit(model, vae.vae_step(model, beta), data.Batches(*data.load_full(dataset)[kept], size=128),
-                           n_steps, lr=2e-3, name=run_name(name))
+    seconds = fit(model, vae.vae_step(model, beta), data.Batches(*data.load_full(dataset)[kept], size=128),
+                  n_steps, lr=2e-3, name=run_name(name))
     checkpoints.round_to_half(model)
-    deliver(name, model, settings, f"{n_steps} pas de 128 images, {dataset} complet", history.seconds,
+    deliver(name, model, settings, f"{n_steps} pas de 128 images, {dataset} complet", seconds,
             elbo_scores(model, *data.load_full(dataset, "test")[kept]))
 
 
@@ -103,8 +111,8 @@ def train_vq(name: str) -> None:
     x = data.load_full("mnist")[0]
     vae.seed_codebook(model, x[:100])
     n_steps = 5 if TRIAL else 6000
-    history = training.fit(model, lambda x: vae.vq_loss(model, torch.bernoulli(x))[0].mean(),
-                           data.Batches(x, size=128), n_steps, lr=2e-3, name=run_name(name))
+    seconds = fit(model, lambda x: vae.vq_loss(model, torch.bernoulli(x))[0].mean(), data.Batches(x, size=128),
+                  n_steps, lr=2e-3, name=run_name(name))
     checkpoints.round_to_half(model)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -112,7 +120,7 @@ def train_vq(name: str) -> None:
         logits, k = zip(*((model.decode(model.codebook(k)), k)
                           for k in (model.encode(batch)[1] for batch in x_test.split(500))), strict=True)
         reconstruction = vae.log_likelihood(torch.cat(logits), x_test).mean().item()
-    deliver(name, model, {}, f"{n_steps} pas de 128 images, mnist complet", history.seconds,
+    deliver(name, model, {}, f"{n_steps} pas de 128 images, mnist complet", seconds,
             {"reconstruction_test_10000": round(reconstruction, 2),
              "perplexity_test_10000": round(vae.perplexity(torch.cat(k), 64), 1)})
 

@@ -40,7 +40,7 @@ def shipped(*suffixes):
 
 def python_sources():
     """Code Python du cours, chapitres compris, tests exceptés : (nom, arbre syntaxique)."""
-    for path in set(shipped(".py")) - set((ROOT / "tests").glob("*.py")):
+    for path in set(shipped(".py")) - set((ROOT / "tests").rglob("*.py")):
         yield name(path), ast.parse(path.read_text(encoding="utf-8"))
     for path in CHAPTERS:
         for cell in notebooks.jupytext.read(path, fmt="md").cells:

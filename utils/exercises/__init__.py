@@ -58,6 +58,7 @@ class Spec:
     """Un exercice : de quoi juger une réponse sans jamais montrer la solution.
 
     oracle : fonction de référence, aux noms d'arguments de l'énoncé ; elle rend un tenseur ou un `int`.
+        Si c'est un tenseur de booléens (un masque), la réponse peut être de booléens, d'entiers ou de réels.
     cases : fonction sans argument qui rend les jeux d'entrées, assez variés pour séparer toutes les erreurs.
     mistakes : nom de l'erreur en français → `Mistake`.
     accepted : autre réponse admise → `Mistake` dont le texte est une remarque.
@@ -144,6 +145,24 @@ def _examine(spec: Spec, f: Callable) -> str:
             raise _Hint(hint)
     checked = f"{len(cases)} jeux d'entrées vérifiés{', gradients compris' if spec.gradients else ''}."
     return checked + remark
+
+
+# --- Entrées d'essai : float64, sur le processeur, toujours les mêmes ---------------------------------------
+
+
+def generator(seed: int) -> torch.Generator:
+    """Source de hasard des jeux d'entrées."""
+    return torch.Generator(device="cpu").manual_seed(seed)
+
+
+def normal(rng: torch.Generator, *shape: int, scale: float = 1.0) -> torch.Tensor:
+    """Tirages de N(0, scale²)."""
+    return scale * torch.randn(*shape, generator=rng, dtype=torch.float64, device="cpu")
+
+
+def uniform(rng: torch.Generator, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+    """Tirages uniformes sur [low, high[."""
+    return low + (high - low) * torch.rand(*shape, generator=rng, dtype=torch.float64, device="cpu")
 
 
 # --- Appeler, comparer --------------------------------------------------------------------------------------
@@ -258,9 +277,12 @@ def _check_values(spec: Spec, f: Callable, case: tuple, expected: Any, got: Any)
                         "fait son propre tirage. Le hasard doit venir des arguments.")
         raise _Hint(f"Pour {where}, {_first_gap(expected, got)}. Aucune erreur classique n'explique cet "
                     "écart : relisez l'équation terme à terme.")
-    if isinstance(expected, torch.Tensor) and (got.dtype, got.device) != (expected.dtype, expected.device):
+    if not isinstance(expected, torch.Tensor):
+        return
+    dtype = got.dtype if expected.dtype == torch.bool else expected.dtype
+    if (got.dtype, got.device) != (dtype, expected.device):
         raise _Hint(f"Le résultat est en {got.dtype} sur {got.device}, alors que les entrées sont en "
-                    f"{expected.dtype} sur {expected.device} : tirez-en le type et l'appareil des tenseurs "
+                    f"{dtype} sur {expected.device} : tirez-en le type et l'appareil des tenseurs "
                     "que vous créez (`torch.zeros_like`, `dtype=…, device=…`).")
 
 
@@ -333,7 +355,7 @@ def _describe(spec: Spec, case: tuple) -> str:
     """« mu de forme (5, 3), t = 0,3 » : un jeu d'entrées, en bref."""
     values = zip(spec.arguments, case, strict=False)
     return ", ".join(f"{name} de forme {_shape(x)}" if isinstance(x, torch.Tensor)
-                     else f"{name} = {_number(x)}" for name, x in values)
+                     else f"{name} = {x if isinstance(x, bool) else _number(x)}" for name, x in values)
 
 
 def _short(error: Exception) -> str:

@@ -10,31 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from utils.exercises import Mistake, Spec, same
+from utils.exercises import Mistake, Spec, generator, normal, same, uniform
 
 PIXELS = 784
 
 
-# --- Entrées : float64, sur le processeur, toujours les mêmes -----------------------------------------------
-
-
-def _rng(seed: int) -> torch.Generator:
-    return torch.Generator(device="cpu").manual_seed(seed)
-
-
-def _normal(rng: torch.Generator, *shape: int, scale: float = 1.0) -> torch.Tensor:
-    return scale * torch.randn(*shape, generator=rng, dtype=torch.float64, device="cpu")
-
-
-def _uniform(rng: torch.Generator, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
-    return low + (high - low) * torch.rand(*shape, generator=rng, dtype=torch.float64, device="cpu")
+# --- Entrées ------------------------------------------------------------------------------------------------
 
 
 def _gaussians(count: int) -> list[tuple]:
     """Jeux de `count` couples (moyenne, log-variance) : signes mêlés, lot de 1, log-variances positives."""
-    rng = _rng(0)
-    cases = [[_normal(rng, n, d) for _ in range(2 * count)] for n, d in ((5, 3), (1, 4))]
-    cases.append([make(rng, 4, 6) for _ in range(count) for make in (_normal, lambda *a: _uniform(*a) + 0.2)])
+    rng = generator(0)
+    cases = [[normal(rng, n, d) for _ in range(2 * count)] for n, d in ((5, 3), (1, 4))]
+    cases.append([make(rng, 4, 6) for _ in range(count) for make in (normal, lambda *a: uniform(*a) + 0.2)])
     return [tuple(case) for case in cases]
 
 
@@ -167,7 +155,7 @@ def reparameterize(mu, logvar, noise):
 
 REPARAMETERIZE = Spec(
     oracle=reparameterize,
-    cases=lambda: [(mu, logvar, _normal(_rng(1), *mu.shape)) for mu, logvar in _gaussians(1)],
+    cases=lambda: [(mu, logvar, normal(generator(1), *mu.shape)) for mu, logvar in _gaussians(1)],
     gradients=("mu", "logvar"),
     accepted={
         "vous soustrayez le bruit": Mistake(
@@ -233,12 +221,12 @@ def _elbo_kl(term):
 
 
 def _elbo_cases():
-    rng, cases = _rng(2), []
+    rng, cases = generator(2), []
     for mu, logvar in _gaussians(1):
-        x = (_uniform(rng, len(mu), 1, 28, 28) < 0.4).double()
-        cases.append((_normal(rng, *x.shape, scale=2.0), x, mu, logvar))
+        x = (uniform(rng, len(mu), 1, 28, 28) < 0.4).double()
+        cases.append((normal(rng, *x.shape, scale=2.0), x, mu, logvar))
     # Des logits qui pourraient être des probabilités : l'erreur qui les confond s'y calcule sans exception.
-    cases.append((_uniform(rng, *x.shape, low=0.1, high=0.9), x, mu, logvar))
+    cases.append((uniform(rng, *x.shape, low=0.1, high=0.9), x, mu, logvar))
     return cases
 
 
@@ -317,7 +305,7 @@ def importance_bound(log_w):
 def _bound_is_stable(f):
     """Poids d'images réelles, en float32 : exp(−90) y perd ses chiffres, exp(−600) y vaut 0."""
     levels = torch.tensor([-90.0, -250.0, -600.0, 100.0], device="cpu")
-    log_w = levels + _normal(_rng(4), 64, 4, scale=3.0).float()
+    log_w = levels + normal(generator(4), 64, 4, scale=3.0).float()
     if same(f(log_w), importance_bound(log_w), rtol=1e-5):
         return None
     return ("Débordement : les log-poids d'une image vont de −90 à −600, leur exponentielle s'arrondit à 0 "
@@ -327,7 +315,7 @@ def _bound_is_stable(f):
 
 IMPORTANCE_BOUND = Spec(
     oracle=importance_bound,
-    cases=lambda: [(_normal(_rng(3), k, n, scale=2.0),) for k, n in ((8, 3), (5, 1), (4, 4), (1, 2))],
+    cases=lambda: [(normal(generator(3), k, n, scale=2.0),) for k, n in ((8, 3), (5, 1), (4, 4), (1, 2))],
     gradients=("log_w",),
     properties=(_bound_is_stable,),
     mistakes={
@@ -388,20 +376,20 @@ def _cosine(a, b):
 
 def _slerp_cases():
     """Normes inégales, de produit inférieur à 1 : un produit scalaire non normalisé reste dans [−1, 1]."""
-    rng, cases = _rng(5), []
+    rng, cases = generator(5), []
     for d, t in ((3, 0.3), (20, 0.8), (2, 0.1)):
-        a, b = _normal(rng, d), _normal(rng, d)
+        a, b = normal(rng, d), normal(rng, d)
         cases.append((0.6 * a / a.norm(), 1.4 * b / b.norm(), t))
     return cases
 
 
 def _slerp_when_collinear(f):
     """Vecteurs égaux, proportionnels ou presque, en float32 et en float64 : sin Ω y vaut 0 ou presque."""
-    rng = _rng(6)
+    rng = generator(6)
     for dtype in (torch.float32, torch.float64):
         for _ in range(10):
-            a = _normal(rng, 20).to(dtype)
-            for b in (a.clone(), 2 * a, a + 1e-7 * _normal(rng, 20).to(dtype)):
+            a = normal(rng, 20).to(dtype)
+            for b in (a.clone(), 2 * a, a + 1e-7 * normal(rng, 20).to(dtype)):
                 if not same(f(a, b, 0.25), 0.75 * a + 0.25 * b, rtol=1e-3):
                     return ("Vecteurs presque colinéaires : Ω est presque nul, sin Ω aussi, et 0/0 donne NaN "
                             "(l'arrondi peut même pousser le cosinus au-delà de 1). À cette limite l'arc est "
@@ -493,10 +481,10 @@ def free_bits(kl, lam):
 
 def _free_bits_cases():
     """KL dont les moyennes encadrent le seuil ; le dernier seuil dépasse le total."""
-    rng, cases = _rng(7), []
+    rng, cases = generator(7), []
     scale = torch.tensor([0.05, 0.3, 0.6, 1.0, 3.0, 4.0], dtype=torch.float64, device="cpu")
     for n, lam in ((6, 0.5), (1, 0.7), (4, 0.25), (5, 20.0)):
-        cases.append((-scale * _uniform(rng, n, 6, low=0.05).log(), lam))
+        cases.append((-scale * uniform(rng, n, 6, low=0.05).log(), lam))
     return cases
 
 
@@ -550,7 +538,7 @@ def active_units(mu, threshold=0.01):
 
 def _units(seed: int, n: int, variances: list[float], shifts: list[float]) -> torch.Tensor:
     """Moyennes (n, d) dont la coordonnée j a exactement la moyenne shifts[j] et la variance variances[j]."""
-    z = _normal(_rng(seed), n, len(variances))
+    z = normal(generator(seed), n, len(variances))
     z = (z - z.mean(0)) / z.std(0, correction=0)
     return z * torch.tensor(variances, dtype=z.dtype, device="cpu").sqrt() + torch.tensor(
         shifts, dtype=z.dtype, device="cpu")
