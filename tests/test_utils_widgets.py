@@ -141,6 +141,13 @@ def test_wide_pictures_are_stacked():
     assert sheet.shape == (300, 800, 3) and [sheet[100 * i + 50, 400, 0] for i in range(3)] == [0, 10, 20]
 
 
+def test_frozen_strip_is_light(frozen):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(buffer, "PNG")
+    sheet = Image.open(io.BytesIO(widgets._strip([buffer.getvalue()])))
+    assert sheet.mode == "P" and len(sheet.getcolors()) <= 128
+
+
 # --- Avec un noyau --------------------------------------------------------------------------------
 
 

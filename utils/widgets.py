@@ -27,6 +27,8 @@ def _strip(pictures: Sequence[bytes], most: int = 4) -> bytes:
     for i, im in enumerate(opened):
         sheet.paste(im, ((i % columns) * w, (i // columns) * h))
     sheet.thumbnail((1000, 1400))
+    if config.frozen():  # la réduction a multiplié les nuances : 128 couleurs suffisent à un repli
+        sheet = sheet.quantize(128, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
