@@ -3,15 +3,10 @@
     python benchmarks/flots.py                    tout (une vingtaine de minutes)
     python benchmarks/flots.py --lunes            une mesure
 
-Le budget est en secondes de CPU : quelques pas étalonnent le coût d'un pas, `fit` fait ensuite le nombre de
-pas qui remplit le budget, et la durée réelle est notée. Ceux que l'on compare passent l'un après l'autre dans
-la même course : mêmes données, même optimiseur, même précision, même budget. Résultats gardés dans
-benchmarks/results/flots.json ; avec COURS_BUDGET=test, chaque budget est ramené à deux secondes et rien n'est
-gardé.
-La variable COURS_DATA dit où sont les fichiers bruts de MNIST (voir data/README.md).
+Même optimiseur, même précision et mêmes données pour ceux que l'on compare ; voir `commun`.
 """
 
-import argparse
+import functools
 import statistics
 import time
 
@@ -24,7 +19,6 @@ from utils import checkpoints, config, data, metrics
 from utils.chapters import load_chapter
 
 RESULTS = config.ROOT / "benchmarks" / "results" / "flots.json"
-TRIAL = config.budget_name() == "test"
 flots = load_chapter("02_flots")
 
 
@@ -45,18 +39,6 @@ class Peer(nn.Module):
     def sample(self, n):
         z = self.flow().sample((n,))
         return z if self.before is None else self.before.inverse(z)
-
-
-def parameters(model) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-def trained(model, make_step, batches, seconds: float, **options) -> dict:
-    """Entraîne `model` pendant `seconds` secondes de CPU (deux dans un essai) ; rend ce que cela a demandé."""
-    kept = {key: options[key] for key in ("bfloat16", "clip") if key in options}
-    cost = commun.calibrate(model, make_step, batches, steps=5 if TRIAL else 60, **kept)
-    return {"parametres": parameters(model),
-            **commun.fill(model, make_step, batches, 2 if TRIAL else seconds, cost, **options)}
 
 
 # --- Deux lunes -------------------------------------------------------------------------------------
@@ -89,7 +71,7 @@ def measure_moons(name: str) -> dict:
     x_train, x_test = (toy.sample(n, torch.Generator("cpu").manual_seed(seed), device="cpu")
                        for n, seed in ((200_000, 1), (20_000, 2)))
     flow = MOONS[name]()
-    facts = trained(flow, flots.flow_step, data.Batches(x_train, size=SIZE_MOONS), 60, lr=LR_MOONS, clip=10.0)
+    facts = commun.trained(flow, flots.flow_step, data.Batches(x_train, size=SIZE_MOONS), 60, lr=LR_MOONS, clip=10.0)
     return facts | excess(flow, toy, x_test)
 
 
@@ -104,7 +86,7 @@ def pixel_step(model):
 @torch.no_grad()
 def bits_on_test(model, flat: bool = False) -> dict:
     """Bits par dimension (2.15) sur le test complet de MNIST, déquantifié avec une graine fixe."""
-    x = data.load_full("mnist", "test", device="cpu")[0][:200 if TRIAL else None]
+    x = data.load_full("mnist", "test", device="cpu")[0][:200 if commun.TRIAL else None]
     x = flots.dequantize(x.flatten(1) if flat else x, torch.Generator("cpu").manual_seed(0))
     log_px = torch.cat([model.log_prob(batch) for batch in x.split(500)]).double()
     return {f"bits_par_dim_test_{len(x)}": round(flots.bits_per_dim(log_px, 784).mean().item(), 3)}
@@ -115,7 +97,7 @@ def measure_glow() -> dict:
     config.seed_everything()
     model = flots.Glow()
     batches = data.Batches(data.load_full("mnist", device="cpu")[0], size=64)
-    facts = trained(model, pixel_step, batches, 300, lr=1e-3, clip=0.1, bfloat16=True)
+    facts = commun.trained(model, pixel_step, batches, 300, lr=1e-3, clip=0.1, bfloat16=True)
     return facts | bits_on_test(model)
 
 
@@ -135,19 +117,21 @@ def frechet(draw, n: int = 2000) -> dict:
 def measure_codes() -> dict:
     """Autoencodeur et RealNVP sur ses codes, puis un RealNVP de zuko sur les pixels : trois minutes chacun."""
     config.seed_everything()
-    x = data.load_full("mnist", device="cpu")[0][:2000 if TRIAL else None]
+    x = data.load_full("mnist", device="cpu")[0][:2000 if commun.TRIAL else None]
     ours = flots.LatentFlow()
-    autoencoder = trained(ours.autoencoder, lambda model: flots.vae.vae_step(model, beta=0.1),
-                          data.Batches(x, size=128), 120, lr=2e-3)
+    autoencoder = commun.trained(ours.autoencoder, lambda model: flots.vae.vae_step(model, beta=0.1),
+                                 data.Batches(x, size=128), 120, lr=2e-3, bfloat16=True)
     began = time.process_time()
     codes = torch.cat([ours.codes(batch) for batch in x.split(500)])
     codes_s = round(time.process_time() - began, 1)
-    flow = trained(ours.flow, flots.flow_step, data.Batches(codes, size=256), 180 - 120 - codes_s, lr=1e-3, clip=10.0)
+    flow = commun.trained(ours.flow, flots.flow_step, data.Batches(codes, size=256), 180 - 120 - codes_s,
+                          lr=1e-3, clip=10.0)
     mine = frechet(ours.sample)
 
     config.seed_everything()
     peer = Peer(zuko.flows.RealNVP(784, transforms=8, hidden_features=(512, 512)), flots.Logit())
-    pixels = trained(peer, pixel_step, data.Batches(x.flatten(1), size=128), 180, lr=1e-3, clip=0.1)
+    pixels = commun.trained(peer, pixel_step, data.Batches(x.flatten(1), size=128), 180, lr=1e-3, clip=0.1,
+                            bfloat16=True)
     theirs = frechet(peer.sample)
     parts = {"autoencodeur": autoencoder, "flot": flow | mine,
              "zuko_pixels": pixels | theirs | bits_on_test(peer, flat=True)}
@@ -167,34 +151,15 @@ def measure_sampling(n: int = 64, repeats: int = 11) -> dict:
         if turn:  # le premier tirage chauffe les caches
             seconds.append(time.perf_counter() - began)
     torch.set_num_threads(1)
-    return {"fils": 2, "images": n, "parametres": parameters(model), "essais": repeats,
+    return {"fils": 2, "images": n, "parametres": commun.parameters(model), "essais": repeats,
             "secondes_mediane": round(statistics.median(seconds), 3), "secondes_max": round(max(seconds), 3)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lunes", action="store_true", help="deux lunes, une minute de CPU par flot, face à zuko")
-    parser.add_argument("--glow", action="store_true", help="Glow, cinq minutes de CPU")
-    parser.add_argument("--codes", action="store_true", help="flot sur les codes, trois minutes, face à zuko")
-    parser.add_argument("--debit", action="store_true", help="secondes pour 64 images du Glow livré")
-    chosen = parser.parse_args()
-    everything = not any(vars(chosen).values())
-    torch.set_num_threads(1)
-    jobs = {}
-    if chosen.lunes or everything:
-        jobs |= {f"lunes_{name}": lambda name=name: measure_moons(name) for name in MOONS}
-    if chosen.glow or everything:
-        jobs["glow"] = measure_glow
-    if chosen.codes or everything:
-        jobs["codes"] = measure_codes
-    if chosen.debit or everything:
-        jobs["debit_glow"] = measure_sampling
-    for name, job in jobs.items():
-        values = job()
-        if not TRIAL:
-            commun.record(RESULTS, name, values, zuko)
-        print(f"\n{name}\n\n{commun.table(values)}\n", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    commun.main(RESULTS, {
+        "lunes": ("deux lunes, une minute de CPU par flot, face à zuko",
+                  {f"lunes_{name}": functools.partial(measure_moons, name) for name in MOONS}),
+        "glow": ("Glow, cinq minutes de CPU", {"glow": measure_glow}),
+        "codes": ("flot sur les codes, trois minutes, face à zuko", {"codes": measure_codes}),
+        "debit": ("secondes pour 64 images du Glow livré", {"debit_glow": measure_sampling}),
+    }, zuko)

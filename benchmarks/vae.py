@@ -1,14 +1,12 @@
 """Les chiffres du chapitre 3, mesurés sur les 10 000 images de test de MNIST avec un seul fil de CPU.
 
-    python benchmarks/vae.py                                  tout (une vingtaine de minutes)
-    python benchmarks/vae.py --mlp --images embarquees        une mesure, avec un jeu d'entraînement
+    python benchmarks/vae.py                  tout (une demi-heure)
+    python benchmarks/vae.py --mlp            une mesure, avec les images embarquées, puis avec MNIST complet
 
-Le budget est en secondes de CPU : quelques pas étalonnent le coût d'un pas, `fit` fait ensuite le nombre de
-pas qui remplit le budget, et la durée réelle est notée. Résultats gardés dans benchmarks/results/vae.json.
-La variable COURS_DATA dit où sont les fichiers bruts de MNIST (voir data/README.md).
+Voir `commun`.
 """
 
-import argparse
+import functools
 import os
 import statistics
 import time
@@ -51,8 +49,7 @@ def evaluate(model, k: int | None = None) -> dict[str, float]:
 def trained(model, images: str, seconds: float, k: int | None = None, **options) -> dict:
     """Entraîne `model` pendant `seconds` secondes de CPU et rend ses scores, avec ce que cela a coûté."""
     batches = data.Batches(*IMAGES[images]("mnist"), size=SIZE)
-    cost = commun.calibrate(model, elbo_step, batches, bfloat16=options.get("bfloat16", False))
-    return {"images_entrainement": batches.n, **commun.fill(model, elbo_step, batches, seconds, cost, **options),
+    return {"images_entrainement": batches.n, **commun.trained(model, elbo_step, batches, seconds, **options),
             **{name: round(value, 2) for name, value in evaluate(model, k).items()}}
 
 
@@ -116,9 +113,13 @@ def time_in_model(model, batches, steps: int) -> float:
             return result
         return run
 
+    class Timed(torch.optim.AdamW):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.step, self.zero_grad = timed(self.step), timed(self.zero_grad)
+
     with (mock.patch.object(torch.Tensor, "backward", timed(torch.Tensor.backward)),
-          mock.patch.object(torch.optim.AdamW, "step", timed(torch.optim.AdamW.step)),
-          mock.patch.object(torch.optim.AdamW, "zero_grad", timed(torch.optim.AdamW.zero_grad))):
+          mock.patch.object(torch.optim, "AdamW", Timed)):
         began = time.process_time()
         training.fit(model, timed(elbo_step(model)), batches, steps)
         return spent / (time.process_time() - began)
@@ -162,31 +163,14 @@ def measure_throughput(make, steps: int = 468, repeats: int = 5) -> dict:
         "part_du_modele_dans_fit": round(statistics.median(shares), 3), "tours": repeats, "pas": steps}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mlp", action="store_true", help="VAE dense, une minute de CPU")
-    parser.add_argument("--conv", action="store_true", help="VAE convolutif, cinq minutes de CPU")
-    parser.add_argument("--debit", action="store_true", help="images par seconde, face à un DataLoader")
-    parser.add_argument("--livre", action="store_true", help="borne à 5 000 tirages du modèle livré (dix minutes)")
-    parser.add_argument("--images", choices=IMAGES, help="jeu d'entraînement (par défaut, les deux)")
-    chosen = parser.parse_args()
-    everything = not (chosen.mlp or chosen.conv or chosen.debit or chosen.livre)
-    torch.set_num_threads(1)
-    sets = [chosen.images] if chosen.images else list(IMAGES)
-    jobs = {}
-    if chosen.mlp or everything:
-        jobs |= {f"mlp_{images}": lambda images=images: measure_mlp(images) for images in sets}
-    if chosen.conv or everything:
-        jobs |= {f"conv_{images}": lambda images=images: measure_conv(images) for images in sets}
-    if chosen.debit or everything:
-        jobs |= {"debit_mlp": lambda: measure_throughput(vae.MLPVAE),
-                 "debit_conv": lambda: measure_throughput(vae.ConvVAE, steps=60)}
-    if chosen.livre or everything:
-        jobs["livre"] = measure_shipped
-    for name, job in jobs.items():
-        commun.record(RESULTS, name, job(), torchvision)
-        print(f"\n{name}\n\n{commun.table(commun.known(RESULTS)[name])}\n", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    commun.main(RESULTS, {
+        "mlp": ("VAE dense, une minute de CPU",
+                {f"mlp_{images}": functools.partial(measure_mlp, images) for images in IMAGES}),
+        "conv": ("VAE convolutif, cinq minutes de CPU",
+                 {f"conv_{images}": functools.partial(measure_conv, images) for images in IMAGES}),
+        "debit": ("images par seconde, face à un DataLoader",
+                  {"debit_mlp": functools.partial(measure_throughput, vae.MLPVAE),
+                   "debit_conv": functools.partial(measure_throughput, vae.ConvVAE, steps=60)}),
+        "livre": ("borne à 5 000 tirages du modèle livré (dix minutes)", {"livre": measure_shipped}),
+    }, torchvision)

@@ -1,24 +1,16 @@
 """Entraîne et mesure les modèles livrés du chapitre 3 : python scripts/train_vae.py [nom ...]
 
-Sans nom, tous. Les jeux complets sont lus par `utils.data.load_full`. Avec COURS_BUDGET=test : un essai de
-quelques pas, rien n'est livré. Un entraînement interrompu reprend quand on relance la commande.
+Sans nom, tous ; voir `livrer`.
 """
 
-import sys
-
+import livrer
 import torch
 
 from utils import checkpoints, config, data, training
 from utils.chapters import load_chapter
 
 CHAPTER = "03_vae"
-TRIAL = config.budget_name() == "test"
 vae = load_chapter(CHAPTER)
-
-
-def run_name(name: str) -> str | None:
-    """Nom de l'état de reprise ; un essai n'en laisse pas."""
-    return None if TRIAL else name
 
 
 @torch.no_grad()
@@ -29,26 +21,10 @@ def bound(model, x, k: int) -> float:
     return torch.cat(bounds).mean().item()
 
 
-def fit(*args, **options) -> float:
-    """`training.fit` ; ses secondes. Interrompu, le script s'arrête sans rien livrer."""
-    history = training.fit(*args, **options)
-    if not history.finished:
-        sys.exit("Entraînement interrompu, rien n'est livré. La même commande reprend.")
-    return history.seconds
-
-
 def elbo_scores(model, x, *condition) -> dict:
     """ELBO et KL moyens sur `x`, arrondis au centième de nat."""
     elbo, kl = vae.test_elbo(model, x, *condition)
     return {f"elbo_test_{len(x)}": round(elbo, 2), f"kl_test_{len(x)}": round(kl, 2)}
-
-
-def deliver(name, model, settings, budget, seconds, scores) -> None:
-    """Inscrit au manifeste le modèle et ses mesures, sauf dans un essai."""
-    print(name, scores, flush=True)
-    if not TRIAL:
-        checkpoints.save_model(name, model, chapter=CHAPTER, config=settings, budget=budget,
-                               hardware=config.hardware(), seconds=seconds, scores=scores)
 
 
 def importance_step(model, k: int):
@@ -68,27 +44,18 @@ def train_conv(name: str) -> None:
     x = data.load_full("mnist")[0]
     seconds = 0.0
     for k, size, n_steps, lr, ema in CONV_PHASES:
-        done = training.RUNS / f"{name}_k{k}_fini.safetensors"
-        if done.exists() and not TRIAL:
-            weights, facts = checkpoints.read(done)
-            model.load_state_dict(weights)
-            seconds += float(facts["seconds"])
-            continue
         step = vae.vae_step(model) if k == 1 else importance_step(model, k)
-        spent = fit(model, step, data.Batches(x, size=size), 5 if TRIAL else n_steps, lr=lr, ema=ema,
-                    bfloat16=True, name=run_name(f"{name}_k{k}"))
-        seconds += spent
-        if not TRIAL:
-            checkpoints.write(done, model.state_dict(), {"seconds": str(spent)})
+        seconds += livrer.fit_once(f"{name}_k{k}", model, step, data.Batches(x, size=size), n_steps, lr=lr, ema=ema,
+                                   bfloat16=True)
     checkpoints.round_to_half(model)
     x_test = data.load_full("mnist", "test")[0]
     scores = elbo_scores(model, x_test)
     torch.manual_seed(0)
     binary = torch.bernoulli(x_test)
-    n, k = (50, 50) if TRIAL else (10_000, 50)
+    n, k = (50, 50) if livrer.TRIAL else (10_000, 50)
     scores[f"bound_k{k}_test_{n}"] = round(bound(model, binary[:n], k), 2)
     phases = " ; ".join(f"K = {k} : {n} pas de {size} images" for k, size, n, *_ in CONV_PHASES)
-    deliver(name, model, CONV_SETTINGS, f"{phases} ; mnist complet, un fil", seconds, scores)
+    livrer.deliver(CHAPTER, name, model, CONV_SETTINGS, f"{phases} ; mnist complet, un fil", seconds, scores)
 
 
 def train_small(name: str, cls: str, settings: dict, n_steps: int, dataset="mnist", beta=1.0, labels=False) -> None:
@@ -96,12 +63,11 @@ def train_small(name: str, cls: str, settings: dict, n_steps: int, dataset="mnis
     torch.manual_seed(0)
     model = getattr(vae, cls)(**settings).to(config.device)
     kept = slice(None) if labels else slice(1)
-    n_steps = 5 if TRIAL else n_steps
-    seconds = fit(model, vae.vae_step(model, beta), data.Batches(*data.load_full(dataset)[kept], size=128),
-                  n_steps, lr=2e-3, name=run_name(name))
+    seconds = livrer.fit(name, model, vae.vae_step(model, beta),
+                         data.Batches(*data.load_full(dataset)[kept], size=128), n_steps, lr=2e-3)
     checkpoints.round_to_half(model)
-    deliver(name, model, settings, f"{n_steps} pas de 128 images, {dataset} complet", seconds,
-            elbo_scores(model, *data.load_full(dataset, "test")[kept]))
+    livrer.deliver(CHAPTER, name, model, settings, f"{n_steps} pas de 128 images, {dataset} complet", seconds,
+                   elbo_scores(model, *data.load_full(dataset, "test")[kept]))
 
 
 def train_vq(name: str) -> None:
@@ -110,9 +76,9 @@ def train_vq(name: str) -> None:
     model = vae.VQVAE().to(config.device)
     x = data.load_full("mnist")[0]
     vae.seed_codebook(model, x[:100])
-    n_steps = 5 if TRIAL else 6000
-    seconds = fit(model, lambda x: vae.vq_loss(model, torch.bernoulli(x))[0].mean(), data.Batches(x, size=128),
-                  n_steps, lr=2e-3, name=run_name(name))
+    n_steps = 6000
+    seconds = livrer.fit(name, model, lambda x: vae.vq_loss(model, torch.bernoulli(x))[0].mean(),
+                         data.Batches(x, size=128), n_steps, lr=2e-3)
     checkpoints.round_to_half(model)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -120,9 +86,9 @@ def train_vq(name: str) -> None:
         logits, k = zip(*((model.decode(model.codebook(k)), k)
                           for k in (model.encode(batch)[1] for batch in x_test.split(500))), strict=True)
         reconstruction = vae.log_likelihood(torch.cat(logits), x_test).mean().item()
-    deliver(name, model, {}, f"{n_steps} pas de 128 images, mnist complet", seconds,
-            {"reconstruction_test_10000": round(reconstruction, 2),
-             "perplexity_test_10000": round(vae.perplexity(torch.cat(k), 64), 1)})
+    livrer.deliver(CHAPTER, name, model, {}, f"{n_steps} pas de 128 images, mnist complet", seconds,
+                   {"reconstruction_test_10000": round(reconstruction, 2),
+                    "perplexity_test_10000": round(vae.perplexity(torch.cat(k), 64), 1)})
 
 
 RECIPES = {
@@ -139,14 +105,5 @@ RECIPES = {
 }
 
 
-def main(names: list[str]) -> None:
-    unknown = set(names) - set(RECIPES)
-    if unknown:
-        sys.exit(f"Modèle inconnu : {', '.join(sorted(unknown))}. Au choix : {', '.join(RECIPES)}.")
-    config.setup()
-    for name in names or RECIPES:
-        RECIPES[name](name)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    livrer.main(RECIPES)

@@ -14,15 +14,7 @@ from torch import nn
 from utils.chapters import load_chapter
 
 flots = load_chapter("02_flots")
-
-
-@pytest.fixture(autouse=True)
-def _double():
-    """Les mathématiques se vérifient en float64, avec une graine fixe."""
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def shaken(layer, std=0.3):

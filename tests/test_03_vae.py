@@ -12,15 +12,7 @@ from torch import distributions as D
 from utils.chapters import load_chapter
 
 vae = load_chapter("03_vae")
-
-
-@pytest.fixture(autouse=True)
-def _double():
-    """Les mathématiques se vérifient en float64, avec une graine fixe."""
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 # --- 1. Modèles à variables latentes ---------------------------------------------------------------

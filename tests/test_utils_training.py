@@ -136,6 +136,18 @@ def test_cosine_schedule(updates):
     assert 0 < rates[99] < 2e-4 and all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
 
 
+def test_betas_are_those_of_adam():
+    model, step, batches = line()
+    fit(model, step, batches, 6, lr=0.1, warmup=0, schedule="constant", betas=(0.5, 0.9))
+    twin, step, batches = line()
+    optimizer = torch.optim.Adam(twin.parameters(), lr=0.1, betas=(0.5, 0.9))
+    for _, batch in zip(range(6), batches.stream(), strict=False):
+        optimizer.zero_grad()
+        step(*batch).backward()
+        optimizer.step()
+    torch.testing.assert_close(model.weight, twin.weight)
+
+
 def test_constant_schedule(updates):
     fit(*line(), 8, lr=0.4, warmup=4, schedule="constant")
     assert [rate for rate, _, _ in updates] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4, 0.4])

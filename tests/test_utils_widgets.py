@@ -74,6 +74,16 @@ def explored():
     return outputs
 
 
+def pictured(a, n):
+    """L'image que montre `explore` : la figure, repères à la place que leur laissent les positions marquantes."""
+    frame = None
+    for key in KEYS:
+        fig = draw(**key)
+        plots.png(fig)
+        frame = widgets.common_frame(fig, frame)
+    return plots.png(widgets.pin(draw(a, n), frame))
+
+
 # --- Sans noyau -----------------------------------------------------------------------------------
 
 
@@ -151,6 +161,25 @@ def test_frozen_strip_is_light(frozen):
 # --- Avec un noyau --------------------------------------------------------------------------------
 
 
+def test_the_frame_does_not_move_under_the_slider():
+    """Les repères gardent la même place, la plus petite que leur laissent les positions marquantes."""
+    wide, narrow = plt.subplots()[0], plt.subplots()[0]
+    narrow.axes[0].set_ylabel("une\nétiquette\nhaute")
+    for fig in (wide, narrow):
+        plots.png(fig)
+    frame = widgets.common_frame(narrow, widgets.common_frame(wide))
+    assert frame[0].x0 == narrow.axes[0].get_position().x0 > wide.axes[0].get_position().x0
+    third = widgets.pin(plt.subplots()[0], frame)
+    plots.png(third)
+    assert third.axes[0].get_position().bounds == pytest.approx(frame[0].bounds)
+
+
+def test_a_pinned_figure_is_the_same_picture():
+    fig = draw(**KEYS[0])
+    picture = plots.png(fig)
+    assert plots.png(widgets.pin(draw(**KEYS[0]), widgets.common_frame(fig))) == picture
+
+
 def test_live_output_is_one_bundle_widget_and_strip(live):
     output, = explored()
     view = output["data"]["application/vnd.jupyter.widget-view+json"]
@@ -162,7 +191,7 @@ def test_live_output_is_one_bundle_widget_and_strip(live):
 def test_the_first_picture_is_at_the_initial_values(live):
     explored()
     picture, = live
-    assert picture.format == "png" and bytes(picture.value) == plots.png(draw(1.0, 4))
+    assert picture.format == "png" and bytes(picture.value) == pictured(1.0, 4)
 
 
 def test_moving_a_control_changes_the_picture(live):
@@ -171,9 +200,9 @@ def test_moving_a_control_changes_the_picture(live):
         widgets.explore(draw, alt=ALT, keys=KEYS, **moved)
     picture, = live
     moved["a"].value = 0.25
-    assert bytes(picture.value) == plots.png(draw(0.25, 4))
+    assert bytes(picture.value) == pictured(0.25, 4)
     moved["n"].value = 9
-    assert bytes(picture.value) == plots.png(draw(0.25, 9))
+    assert bytes(picture.value) == pictured(0.25, 9)
     assert not plt.get_fignums()
 
 

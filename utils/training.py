@@ -59,13 +59,14 @@ def _learning_rate(i: int, n_steps: int, lr: float, warmup: int, schedule: str) 
 
 
 def fit(model: nn.Module, step: Callable, batches, n_steps: int, *, lr: float = 1e-3, warmup: int = 100,
-        schedule: str = "cosine", weight_decay: float = 0.0, clip: float | None = None,
-        ema: float | None = None, bfloat16: bool = False, name: str | None = None,
+        schedule: str = "cosine", betas: tuple[float, float] = (0.9, 0.999), weight_decay: float = 0.0,
+        clip: float | None = None, ema: float | None = None, bfloat16: bool = False, name: str | None = None,
         live: Callable[[], None] | None = None, live_every: int = 200) -> History:
     """Entraîne `model` pendant `n_steps` pas d'Adam(W) et rend l'historique des grandeurs de `step`.
 
     `step(*lot)` rend la perte (scalaire), ou un dictionnaire de scalaires dont « loss » est la perte.
-    `batches` : un `utils.data.Batches`. `schedule` : « cosine » ou « constant ». `clip` : norme maximale du
+    `batches` : un `utils.data.Batches`. `schedule` : « cosine » ou « constant ». `betas` : mémoires d'Adam
+    (gradient, son carré). `clip` : norme maximale du
     gradient. `ema` : coefficient d'une moyenne exponentielle des poids, que le modèle porte à la fin.
     `bfloat16` : laisse `step` calculer en précision mixte là où la machine y gagne (`config.fast_bfloat16`) ;
     pour les réseaux d'images, pas pour des densités au centième de nat.
@@ -79,9 +80,9 @@ def fit(model: nn.Module, step: Callable, batches, n_steps: int, *, lr: float = 
     """
     if schedule not in ("cosine", "constant"):
         raise ValueError(f"Plan « {schedule} » inconnu : « cosine » ou « constant ».")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-    settings = [n_steps, lr, warmup, schedule, weight_decay, clip, ema, bfloat16,
+    settings = [n_steps, lr, warmup, schedule, betas, weight_decay, clip, ema, bfloat16,
                 [list(p.shape) for p in model.parameters()], batches.fingerprint() if name else None]
     run = _Run(name, hashlib.sha256(json.dumps(settings).encode()).hexdigest(), model, average, optimizer,
                n_steps)

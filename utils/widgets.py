@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import ipywidgets
 import matplotlib.pyplot as plt
 from IPython.display import HTML, display
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from utils import config, plots
@@ -68,14 +69,19 @@ def explore(f: Callable[..., plt.Figure], *, alt: str, keys: Sequence[dict],
     `keys` : positions marquantes. Elles font la planche que voit un lecteur sans noyau. Quand le constructeur
     des carnets fige les sorties (COURS_FIGE=1), un curseur HTML sur ces positions remplace le widget.
     """
-    pictures = [plots.png(f(**key)) for key in keys]
+    pictures, frame = [], None
+    for key in keys:
+        fig = f(**key)
+        pictures.append(plots.png(fig))
+        frame = common_frame(fig, frame)
     if config.frozen():
         _show_frames(pictures, [_label(key, controls) for key in keys], alt)
         return
     picture = ipywidgets.Image(format="png")
 
     def redraw(_=None) -> None:
-        picture.value = plots.png(f(**{name: control.value for name, control in controls.items()}))
+        fig = f(**{name: control.value for name, control in controls.items()})
+        picture.value = plots.png(pin(fig, frame))
 
     for control in controls.values():
         control.observe(redraw, names="value")
@@ -86,6 +92,23 @@ def explore(f: Callable[..., plt.Figure], *, alt: str, keys: Sequence[dict],
     # Dans une même sortie : le widget si un noyau vit, la planche sinon.
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     display({"application/vnd.jupyter.widget-view+json": view, **arguments.pop("obj")}, **arguments)
+
+
+def common_frame(fig: plt.Figure, frame: Sequence[Bbox] | None = None) -> list[Bbox]:
+    """Place qu'occupe chaque repère de `fig` (déjà dessinée), réduite à celle qu'il a dans `frame`."""
+    places = [ax.get_position(original=True) for ax in fig.axes]
+    return [Bbox.intersection(*boxes) for boxes in zip(places, frame or places, strict=True)]
+
+
+def pin(fig: plt.Figure, frame: Sequence[Bbox]) -> plt.Figure:
+    """Met les repères de `fig` à leur place dans `frame` : le cadre ne tremble pas sous le curseur.
+
+    Chercher la meilleure disposition prendrait à chaque geste presque autant de temps que le dessin.
+    """
+    fig.set_layout_engine("none")
+    for ax, box in zip(fig.axes, frame, strict=True):
+        ax.set_position(box)
+    return fig
 
 
 def _label(key: dict, controls: dict) -> str:
