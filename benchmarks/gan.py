@@ -1,7 +1,7 @@
 """Les chiffres du chapitre 4, face à deux scripts publics très répandus, réécrits d'après leurs réglages.
 
     python benchmarks/gan.py                tout (une heure)
-    python benchmarks/gan.py --images       une mesure
+    python benchmarks/gan.py --images       une seule mesure ; de même --modes
 
 Les deux rivaux ont l'architecture et les réglages des scripts DCGAN et WGAN-GP de la collection PyTorch-GAN
 (E. Linder-Norén) : DCGAN à 32 × 32, abandon dans le discriminateur, entropie croisée ; WGAN-GP dense, cinq coups
@@ -99,8 +99,32 @@ def measure_images(name: str) -> dict:
                     "plancher": checkpoints.entry("features_mnist")["scores"]["frechet_real_vs_real_2000"]}
 
 
+def measure_modes() -> dict:
+    """Huit gaussiennes, 4 000 mises à jour, trois graines : modes couverts par le moins et le plus heureux."""
+    ring = data.toy("eight_gaussians")
+    points = ring.sample(50_000, torch.Generator("cpu").manual_seed(1), device="cpu") / 8 + 0.5
+    steps, found = 20 if commun.TRIAL else 4000, {"graines": len(SEEDS)}
+    for name, options in CURES.items():
+        runs = [gan.train_ring(points, ring.centers.float() / 8 + 0.5, ring.sigma / 8, steps, seed=seed, **options)
+                for seed in SEEDS]
+        modes, good = zip(*(measures[-1][1:] for _, measures in runs), strict=True)
+        found |= {f"modes_{name}_min": min(modes), f"modes_{name}_max": max(modes),
+                  f"bons_{name}_mediane": round(statistics.median(good), 3)}
+    return found
+
+
+# Les remèdes du chapitre, tels qu'il les compare.
+CURES = {
+    "aucun": {}, "spectrale": {"spectral": True}, "r1": {"rules": {"penalty": gan.r1_penalty}},
+    "minilot": {"minibatch": True},
+    "wasserstein": {"losses": (gan.critic_loss, gan.critic_generator_loss),
+                    "rules": {"penalty": functools.partial(gan.gradient_penalty, weight=1.0), "n_critic": 3}},
+}
+
 if __name__ == "__main__":
     commun.main(RESULTS, {
+        "modes": ("modes couverts sur huit gaussiennes, avec et sans remède, trois graines",
+                  {"modes": measure_modes}),
         "images": ("petit GAN, DCGAN et WGAN-GP, cinq minutes de CPU et trois graines chacun",
                    {name: functools.partial(measure_images, name) for name in CONTENDERS}),
     })

@@ -3,51 +3,86 @@
 Sans nom, tous ; voir `livrer`.
 """
 
+import statistics
+
 import livrer
 import torch
 
-from utils import checkpoints, config, data, metrics
+from utils import checkpoints, config, data, metrics, training
 from utils.chapters import load_chapter
 
 CHAPTER = "04_gan"
 gan = load_chapter(CHAPTER)
 
-# Mises à jour (des deux réseaux ensemble), puis réglages de `fit`.
+# Réglages de `fit`.
 SMALL = {"lr": 8e-4, "betas": (0.5, 0.99), "ema": 0.999, "bfloat16": True}
 DCGAN = {"lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant", "bfloat16": True}
-WGAN = {"lr": 2e-4, "betas": (0.5, 0.9), "ema": 0.999}
+# Moments du film, en mises à jour : serrés au début, quand tout change.
+SHOTS = [250, 500, 750, 1000, 1500, 2000, 3000, 4000, 5000, 6500, 8000, 10_000, 12_500, 15_000, 17_500, 20_000,
+         22_500, 25_000, 27_500, 30_000]
 
 
 @torch.no_grad()
 def scores(model, n: int = 2000) -> dict:
-    """Distance de Fréchet, précision et rappel de `n` échantillons contre le jeu de test embarqué de MNIST."""
+    """Distance de Fréchet, précision et rappel de `n` échantillons : médiane et étendue de trois tirages."""
     net = checkpoints.load_model("features_mnist")
-    real = metrics.features(net, data.load("mnist", "test")[0])
-    fake = metrics.features(net, model.sample(n, torch.Generator("cpu").manual_seed(0)))
-    precision, recall = metrics.precision_recall(real, fake)
-    return {f"frechet_{n}": round(metrics.frechet_distance(real, fake), 2),
-            f"precision_{n}": round(precision, 3), f"recall_{n}": round(recall, 3)}
+    real, rows = metrics.features(net, data.load("mnist", "test")[0]), []
+    for seed in range(3):
+        fake = metrics.features(net, model.sample(n, torch.Generator("cpu").manual_seed(seed)))
+        rows.append((metrics.frechet_distance(real, fake), *metrics.precision_recall(real, fake)))
+    found = {}
+    for name, values in zip(("frechet", "precision", "recall"), zip(*rows, strict=True), strict=True):
+        found |= {f"{name}_{n}": round(statistics.median(values), 3),
+                  f"{name}_{n}_range": [round(min(values), 3), round(max(values), 3)]}
+    return found
 
 
-def train(name: str, make, losses, n_steps: int, settings: dict, labels: bool = False, **rules) -> None:
-    """Un GAN sur MNIST complet ; `rules` : les options de `gan_step`."""
+@torch.no_grad()
+def picture(model) -> torch.Tensor:
+    """Les seize bruits du film décodés, en octets : (16, 1, 28, 28)."""
+    z = model.latent(gan.Film.NOISES, torch.Generator("cpu").manual_seed(0))
+    return (255 * (model.generator(z) + 1) / 2).round().byte()
+
+
+def train(name: str, make, losses, n_steps: int, settings: dict, labels: bool = False, live=None, **rules):
+    """Un GAN sur MNIST complet, `n_steps` mises à jour ; le modèle et ses secondes. `rules` : options de `gan_step`.
+
+    `live(model)` est appelée à chaque multiple de SHOTS[0] mises à jour.
+    """
     torch.manual_seed(0)
     model = make().to(config.device)
     batches = data.Batches(*data.load_full("mnist")[:2 if labels else 1], size=64)
-    seconds = livrer.fit(name, model, gan.gan_step(model, *losses, **rules), batches, n_steps, **settings)
+    seconds = livrer.fit(name, model, gan.gan_step(model, *losses, **rules), batches, n_steps,
+                         live=live and (lambda: live(model)), live_every=SHOTS[0], **settings)
     checkpoints.round_to_half(model)
-    livrer.deliver(CHAPTER, name, model, {}, f"{n_steps} mises à jour, lots de 64, mnist complet", seconds,
-                   scores(model))
+    budget = f"{n_steps} mises à jour, lots de 64, mnist complet"
+    livrer.deliver(CHAPTER, name, model, {}, budget, seconds, scores(model))
+    return model, budget, seconds
+
+
+def train_filmed(name: str) -> None:
+    """Le petit GAN moderne, et le film de son entraînement, gardé dans runs/ tant qu'il n'est pas fini."""
+    film, path = gan.Film(len(SHOTS)).to(config.device), training.RUNS / f"{name}_film.safetensors"
+    if path.exists():
+        film.load_state_dict(checkpoints.read(path)[0])
+    film.steps.copy_(torch.tensor(SHOTS))
+
+    def shoot(model):
+        if model.turn.item() in SHOTS[:-1]:
+            film.images[SHOTS.index(model.turn.item())] = picture(model)
+            checkpoints.write(path, film.state_dict())
+
+    model, budget, seconds = train(
+        name, gan.SmallGAN, (gan.hinge_d_loss, gan.hinge_g_loss), SHOTS[-1], SMALL, live=shoot)
+    film.images[-1] = picture(model)                        # la dernière image est celle du modèle livré
+    livrer.deliver(CHAPTER, f"{name}_film", film, {"n_shots": len(SHOTS)}, budget, seconds, {})
+    path.unlink(missing_ok=True)
 
 
 RECIPES = {
     "dcgan_mnist": lambda name: train(
         name, gan.DCGAN, (gan.discriminator_loss, gan.generator_loss), 12_000, DCGAN),
-    "wgan_gp_mnist": lambda name: train(
-        name, gan.WGAN, (gan.critic_loss, gan.critic_generator_loss), 40_000, WGAN,
-        penalty=gan.gradient_penalty, n_critic=3),
-    "gan_mnist": lambda name: train(
-        name, gan.SmallGAN, (gan.hinge_d_loss, gan.hinge_g_loss), 30_000, SMALL),
+    "gan_mnist": train_filmed,
     "cgan_mnist": lambda name: train(
         name, gan.ConditionalGAN, (gan.hinge_d_loss, gan.hinge_g_loss), 20_000, SMALL, labels=True),
 }

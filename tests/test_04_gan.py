@@ -402,7 +402,10 @@ def test_4_16_minibatch_std_on_images_and_constant_batches():
     assert constant.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("options", [{}, {"spectral": True}, {"minibatch": True}, {"penalty": gan.r1_penalty}])
+@pytest.mark.parametrize("options", [
+    {}, {"spectral": True}, {"minibatch": True}, {"rules": {"penalty": gan.r1_penalty}},
+    {"losses": (gan.critic_loss, gan.critic_generator_loss),
+     "rules": {"penalty": gan.gradient_penalty, "n_critic": 3}}])
 def test_train_ring_is_reproducible_and_measures(options):
     torch.set_default_dtype(torch.float32)
     centers, seen = _circle() / 4 + 0.5, []

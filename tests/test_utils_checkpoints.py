@@ -247,7 +247,7 @@ def test_every_shipped_model_loads(entry):
     model = checkpoints.load_model(entry["name"], CPU)
     assert not model.training and sum(p.numel() for p in model.parameters()) == entry["parameters"]
     for tensor in model.state_dict().values():
-        assert tensor.isfinite().all() and tensor.dtype in (torch.float32, torch.int64, torch.bool)
+        assert tensor.isfinite().all() and tensor.dtype in (torch.float32, torch.int64, torch.bool, torch.uint8)
         if tensor.is_floating_point():
             assert torch.equal(tensor, tensor.half().float())
 

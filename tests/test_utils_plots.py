@@ -28,6 +28,7 @@ def opened(image):
 
 @pytest.mark.parametrize("x, digits, text", [
     (3.14159, 2, "3,14"), (-0.5, 1, "−0,5"), (1234567.891, 2, "1\u202f234\u202f567,89"), (2, 0, "2"),
+    (-0.001, 2, "0,00"),
     (999.999, 1, "1\u202f000,0"), (torch.tensor(0.125), 3, "0,125"), (np.float32(-1e3), 0, "−1\u202f000")])
 def test_numbers_are_written_in_french(x, digits, text):
     assert plots.fr(x, digits) == text

@@ -37,8 +37,8 @@ class _Comma(ScalarFormatter):
 
 
 def fr(x: float, digits: int = 2) -> str:
-    """Le nombre `x` à la française : virgule décimale, espaces fines entre les milliers, vrai signe moins."""
-    return f"{float(x):,.{digits}f}".replace(",", "\u202f").replace(".", ",").replace("-", "−")
+    """Le nombre `x` à la française : virgule, espaces fines, vrai signe moins, jamais « −0 »."""
+    return f"{float(x):z,.{digits}f}".replace(",", "\u202f").replace(".", ",").replace("-", "−")
 
 
 def png(fig: plt.Figure, dpi: int = 100) -> bytes:
