@@ -32,8 +32,8 @@ def scores(model, n: int = 2000) -> dict:
         rows.append((metrics.frechet_distance(real, fake), *metrics.precision_recall(real, fake)))
     found = {}
     for name, values in zip(("frechet", "precision", "recall"), zip(*rows, strict=True), strict=True):
-        found |= {f"{name}_{n}": round(statistics.median(values), 3),
-                  f"{name}_{n}_range": [round(min(values), 3), round(max(values), 3)]}
+        found |= {f"{name}_{n}{suffix}": round(choose(values), 3)
+                  for suffix, choose in (("", statistics.median), ("_min", min), ("_max", max))}
     return found
 
 
@@ -45,9 +45,9 @@ def picture(model) -> torch.Tensor:
 
 
 def train(name: str, make, losses, n_steps: int, settings: dict, labels: bool = False, live=None, **rules):
-    """Un GAN sur MNIST complet, `n_steps` mises à jour ; le modèle et ses secondes. `rules` : options de `gan_step`.
+    """Un GAN sur MNIST complet, `n_steps` mises à jour ; rend le modèle, et ce que le manifeste en dira.
 
-    `live(model)` est appelée à chaque multiple de SHOTS[0] mises à jour.
+    `rules` : options de `gan_step`. `live(model)` est appelée à chaque multiple de SHOTS[0] mises à jour.
     """
     torch.manual_seed(0)
     model = make().to(config.device)
@@ -55,9 +55,9 @@ def train(name: str, make, losses, n_steps: int, settings: dict, labels: bool = 
     seconds = livrer.fit(name, model, gan.gan_step(model, *losses, **rules), batches, n_steps,
                          live=live and (lambda: live(model)), live_every=SHOTS[0], **settings)
     checkpoints.round_to_half(model)
-    budget = f"{n_steps} mises à jour, lots de 64, mnist complet"
-    livrer.deliver(CHAPTER, name, model, {}, budget, seconds, scores(model))
-    return model, budget, seconds
+    facts = f"{n_steps} mises à jour, lots de 64, mnist complet", seconds, scores(model)
+    livrer.deliver(CHAPTER, name, model, {}, *facts)
+    return model, facts
 
 
 def train_filmed(name: str) -> None:
@@ -72,10 +72,10 @@ def train_filmed(name: str) -> None:
             film.images[SHOTS.index(model.turn.item())] = picture(model)
             checkpoints.write(path, film.state_dict())
 
-    model, budget, seconds = train(
+    model, facts = train(
         name, gan.SmallGAN, (gan.hinge_d_loss, gan.hinge_g_loss), SHOTS[-1], SMALL, live=shoot)
     film.images[-1] = picture(model)                        # la dernière image est celle du modèle livré
-    livrer.deliver(CHAPTER, f"{name}_film", film, {"n_shots": len(SHOTS)}, budget, seconds, {})
+    livrer.deliver(CHAPTER, f"{name}_film", film, {"n_shots": len(SHOTS)}, *facts)
     path.unlink(missing_ok=True)
 
 
