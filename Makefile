@@ -7,7 +7,7 @@ CONVIENT := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c '$(CONVIENT)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: aide cours test notebooks adresse propre
+.PHONY: aide cours test notebooks banc adresse propre
 
 aide:  ## affiche cette liste (cible par défaut)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,10 @@ test: $(VENV)/.test  ## vérifie tout : style, mathématiques, carnets exécuté
 
 notebooks: $(VENV)/.cours  ## régénère et exécute les carnets ; CH=03 pour un seul chapitre
 	$(BIN)/python scripts/notebooks.py --executer $(if $(CH),--chapitre $(CH))
+
+banc: $(VENV)/.test  ## refait toutes les mesures citées (plusieurs heures), puis leur tableau, benchmarks/RESULTATS.md
+	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+	for banc in vae flots gan diffusion tableau resultats; do $(BIN)/python benchmarks/$$banc.py || exit 1; done
 
 adresse: $(VENV)/.cours  ## change l'adresse publique du dépôt : make adresse URL=https://github.com/nom/depot
 	$(BIN)/python scripts/adresse.py $(URL)

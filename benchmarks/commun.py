@@ -27,7 +27,7 @@ COSTLY = ("bfloat16", "clip", "ema")  # les réglages de `fit` qui changent le c
 def calibrate(model, make_step, batches, **options) -> float:
     """Secondes de CPU par pas d'entraînement, mesurées sur une copie du modèle après un tour de chauffe."""
     trial = copy.deepcopy(model)
-    for steps in (10, 5 if TRIAL else 60):
+    for steps in (10, 5 if TRIAL else 100):
         began = time.process_time()
         training.fit(trial, make_step(trial), batches, steps, **options)
     return (time.process_time() - began) / steps

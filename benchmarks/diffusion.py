@@ -22,7 +22,7 @@ from utils.chapters import load_chapter
 
 RESULTS = config.ROOT / "benchmarks" / "results" / "diffusion.json"
 N_JUDGED = 8 if commun.TRIAL else 2000
-diffusion = load_chapter("07_diffusion")
+diffusion, evaluation = load_chapter("07_diffusion"), load_chapter("08_evaluation")
 
 
 def judged(model, **options) -> dict:
@@ -35,8 +35,8 @@ def judged(model, **options) -> dict:
     images = torch.cat([model.sample(len(y), generator, **({"y": y} if model.classes else {}), **options)
                         for y in labels.split(500)])
     seconds, fake = time.perf_counter() - began, metrics.features(net, images)
-    precision, recall = metrics.precision_recall(real[:len(fake)], fake)
-    facts = {"frechet": round(metrics.frechet_distance(real, fake), 2), "precision": round(precision, 3),
+    precision, recall = evaluation.precision_recall(real[:len(fake)], fake)
+    facts = {"frechet": round(evaluation.frechet_distance(real, fake), 2), "precision": round(precision, 3),
              "rappel": round(recall, 3), "echantillons": N_JUDGED, "echantillonnage_s": round(seconds, 1),
              "plancher": checkpoints.entry("features_mnist")["scores"]["frechet_real_vs_real_2000"]}
     if model.classes:
@@ -54,15 +54,18 @@ GUIDANCE = 0.5
 OURS = {"lr": 3e-3, "clip": 1.0, "ema": 0.995, "bfloat16": True}
 
 
-def measure_pixels(classes: int, seconds: float) -> dict:
-    """Le U-Net du cours, appariement de flots ; jugé aussi sous un guidage léger, ou, sans étiquettes, avec η = 1."""
+def measure_pixels(target: str, classes: int, seconds: float) -> dict:
+    """Le U-Net du cours sur le chemin droit, de cible x0 ou flow ; jugé avec η = 0, puis 1, puis un guidage léger."""
     config.seed_everything(0)
-    model = diffusion.ImageDenoiser("straight", "flow", classes=classes)
-    facts = commun.trained(model, lambda model: model.loss, batches(bool(classes)), seconds, **OURS) | judged(model)
-    suffix, options = ("guide", {"guidance": GUIDANCE}) if classes else ("eta_1", {"eta": 1.0})
-    other = judged(model, **options)
-    return facts | {f"{name}_{suffix}": other[name] for name in ("frechet", "precision", "rappel", "obeis")
-                    if name in other}
+    model = diffusion.ImageDenoiser("straight", target, classes=classes)
+    facts = commun.trained(model, lambda model: model.loss, batches(bool(classes)), seconds, **OURS)
+    facts |= {"cible": target} | judged(model)
+    ways = {"eta_1": {"eta": 1.0}} | ({"guide": {"guidance": GUIDANCE}} if classes else {})
+    for suffix, options in ways.items():
+        found = judged(model, **options)
+        facts |= {f"{name}_{suffix}": found[name] for name in ("frechet", "precision", "rappel", "obeis")
+                  if name in found}
+    return facts
 
 
 def measure_latent() -> dict:
@@ -110,11 +113,11 @@ def measure_package(settings: str) -> dict:
 if __name__ == "__main__":
     commun.main(RESULTS, {
         "pixels": ("U-Net en pixels, cinq minutes de CPU, sans puis avec étiquettes",
-                   {"pixels": functools.partial(measure_pixels, 0, 300),
-                    "pixels_etiquettes": functools.partial(measure_pixels, 10, 300)}),
+                   {"pixels": functools.partial(measure_pixels, "x0", 0, 300),
+                    "pixels_etiquettes": functools.partial(measure_pixels, "x0", 10, 300)}),
         "latent": ("diffusion latente, trois minutes de CPU", {"latent": measure_latent}),
         "longue": ("U-Net en pixels avec étiquettes, quinze minutes de CPU",
-                   {"pixels_15_minutes": functools.partial(measure_pixels, 10, 900)}),
+                   {"pixels_15_minutes": functools.partial(measure_pixels, "flow", 10, 900)}),
         "paquet": ("denoising-diffusion-pytorch, cinq minutes de CPU, deux jeux de réglages",
                    {f"paquet_{name}": functools.partial(measure_package, name) for name in PACKAGE}),
     }, public.version)

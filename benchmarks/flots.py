@@ -19,7 +19,7 @@ from utils import checkpoints, config, data, metrics
 from utils.chapters import load_chapter
 
 RESULTS = config.ROOT / "benchmarks" / "results" / "flots.json"
-flots = load_chapter("02_flots")
+flots, evaluation = load_chapter("02_flots"), load_chapter("08_evaluation")
 
 
 class Peer(nn.Module):
@@ -110,7 +110,7 @@ def frechet(draw, n: int = 2000) -> dict:
     images = images.nan_to_num(0.0).clamp(0, 1)
     net = checkpoints.load_model("features_mnist", torch.device("cpu"))
     real = data.load("mnist", "test", device="cpu")[0]
-    distance = metrics.frechet_distance(metrics.features(net, real), metrics.features(net, images))
+    distance = evaluation.frechet_distance(metrics.features(net, real), metrics.features(net, images))
     return {f"frechet_{n}": round(distance, 2), "part_finie": round(finite.double().mean().item(), 4)}
 
 

@@ -22,7 +22,7 @@ from utils.chapters import load_chapter
 
 RESULTS = config.ROOT / "benchmarks" / "results" / "gan.json"
 SEEDS = (0, 1, 2)
-gan = load_chapter("04_gan")
+gan, evaluation = load_chapter("04_gan"), load_chapter("08_evaluation")
 
 
 class Resized(nn.Module):
@@ -90,7 +90,7 @@ def measure_images(name: str) -> dict:
         batches = data.Batches(data.load_full("mnist", device="cpu")[0], size=64, seed=seed)
         facts = commun.trained(model, step, batches, 300, **options)
         fake = metrics.features(net, model.eval().sample(2000, torch.Generator("cpu").manual_seed(0)))
-        rows.append((metrics.frechet_distance(real, fake), *metrics.precision_recall(real, fake)))
+        rows.append((evaluation.frechet_distance(real, fake), *evaluation.precision_recall(real, fake)))
     distances, precisions, recalls = zip(*rows, strict=True)
     return facts | {"graines": len(SEEDS), "frechet_mediane": round(statistics.median(distances), 2),
                     "frechet_min": round(min(distances), 2), "frechet_max": round(max(distances), 2),

@@ -10,7 +10,9 @@ from collections.abc import Callable
 import torch
 
 from utils import checkpoints, config, data, metrics, training
+from utils.chapters import load_chapter
 
+evaluation = load_chapter("08_evaluation")
 TRIAL = config.budget_name() == "test"
 
 
@@ -56,7 +58,7 @@ def frechet(model, n: int = 2000) -> float:
     net = checkpoints.load_model("features_mnist")
     images = model.sample(n, torch.Generator("cpu").manual_seed(0))
     real = data.load("mnist", "test")[0]
-    return metrics.frechet_distance(metrics.features(net, real), metrics.features(net, images))
+    return evaluation.frechet_distance(metrics.features(net, real), metrics.features(net, images))
 
 
 def main(recipes: dict[str, Callable[[str], None]]) -> None:

@@ -12,7 +12,7 @@ from utils import checkpoints, config, data, metrics
 from utils.chapters import load_chapter
 
 CHAPTER = "07_diffusion"
-diffusion = load_chapter(CHAPTER)
+diffusion, evaluation = load_chapter(CHAPTER), load_chapter("08_evaluation")
 GUIDANCE = 0.5  # guidage léger, celui que les mesures « guided » emploient
 
 
@@ -23,9 +23,9 @@ def scores(model, n: int = 2000, **options) -> dict:
     labels, generator = torch.arange(n, device=config.device) % 10, torch.Generator("cpu").manual_seed(0)
     images = torch.cat([model.sample(len(y), generator, y=y, **options) for y in labels.split(500)])
     real, fake = metrics.features(net, data.load("mnist", "test")[0]), metrics.features(net, images)
-    precision, recall = metrics.precision_recall(real, fake)
+    precision, recall = evaluation.precision_recall(real, fake)
     obeyed = torch.cat([net(x).argmax(1) for x in images.split(500)]).eq(labels).float().mean().item()
-    return {f"frechet_{n}": round(metrics.frechet_distance(real, fake), 3), f"precision_{n}": round(precision, 3),
+    return {f"frechet_{n}": round(evaluation.frechet_distance(real, fake), 3), f"precision_{n}": round(precision, 3),
             f"recall_{n}": round(recall, 3), f"obeyed_{n}": round(obeyed, 4)}
 
 

@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from utils import checkpoints, config, data, metrics, training
+from utils.chapters import load_chapter
+
+evaluation = load_chapter("08_evaluation")
 
 
 def augment(x: torch.Tensor) -> torch.Tensor:
@@ -19,7 +22,7 @@ def real_floor(net) -> float:
     """Distance de Fréchet de 2 000 images d'entraînement aux 2 000 de test embarquées : médiane de trois tirages."""
     real, images = metrics.features(net, data.load("mnist", "test")[0]), data.load("mnist")[0]
     draws = (torch.randperm(len(images), generator=torch.Generator("cpu").manual_seed(s))[:2000] for s in range(3))
-    return statistics.median(metrics.frechet_distance(real, metrics.features(net, images[rows])) for rows in draws)
+    return statistics.median(evaluation.frechet_distance(real, metrics.features(net, images[rows])) for rows in draws)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from utils import checkpoints, config, data, metrics, training
 from utils.chapters import load_chapter
 
 CHAPTER = "04_gan"
-gan = load_chapter(CHAPTER)
+gan, evaluation = load_chapter(CHAPTER), load_chapter("08_evaluation")
 
 # Réglages de `fit`.
 SMALL = {"lr": 8e-4, "betas": (0.5, 0.99), "ema": 0.999, "bfloat16": True}
@@ -29,7 +29,7 @@ def scores(model, n: int = 2000) -> dict:
     real, rows = metrics.features(net, data.load("mnist", "test")[0]), []
     for seed in range(3):
         fake = metrics.features(net, model.sample(n, torch.Generator("cpu").manual_seed(seed)))
-        rows.append((metrics.frechet_distance(real, fake), *metrics.precision_recall(real, fake)))
+        rows.append((evaluation.frechet_distance(real, fake), *evaluation.precision_recall(real, fake)))
     found = {}
     for name, values in zip(("frechet", "precision", "recall"), zip(*rows, strict=True), strict=True):
         found |= {f"{name}_{n}{suffix}": round(choose(values), 3)

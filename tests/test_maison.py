@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -215,3 +216,12 @@ def test_readme_quotes_what_was_measured():
     measured = re.findall(r"\d+\.\d+", json.dumps([results, checkpoints.models()]))
     quoted = re.findall(r"\d+,\d+", readme.split("## Ce qui est mesuré")[1].split("\n## ")[0])
     assert quoted and not set(quoted) - {number.replace(".", ",") for number in measured}
+
+
+def test_results_page_is_the_one_the_measures_give():
+    """benchmarks/RESULTATS.md rassemble les mesures de benchmarks/results ; correction : benchmarks/resultats.py."""
+    run = subprocess.run([sys.executable, "benchmarks/resultats.py"], capture_output=True, cwd=ROOT,
+                         env={**os.environ, "COURS_BUDGET": "test", "PYTHONIOENCODING": "utf-8"})
+    assert run.returncode == 0, run.stderr.decode()
+    page = (ROOT / "benchmarks" / "RESULTATS.md").read_text(encoding="utf-8")
+    assert run.stdout.decode().splitlines() == [*page.splitlines(), ""]

@@ -1,4 +1,4 @@
-"""Mesurer des images : caractéristiques d'un petit réseau, distance de Fréchet, précision et rappel."""
+"""Caractéristiques d'images par un petit réseau ; les mesures qu'on en tire sont au chapitre 8."""
 
 import torch
 import torch.nn.functional as F
@@ -38,34 +38,3 @@ def features(net: FeatureNet, x: torch.Tensor, size: int = 500) -> torch.Tensor:
             f"Les images doivent être dans [0, 1] ; les vôtres vont de {x.min():.2f} à {x.max():.2f}.")
     # float64 n'existe pas sur tous les GPU (mps) : les comparaisons se font sur le CPU.
     return (torch.cat([net.body(batch) for batch in x.split(size)]) * net.scale).cpu().double()
-
-
-def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Distance de Fréchet entre les gaussiennes ajustées à `a` (n, d) et `b` (m, d).
-
-    Heusel et al. (2017), éq. 6 :
-
-    |m_a − m_b|² + tr(C_a + C_b − 2 (C_a^½ C_b C_a^½)^½) : la forme symétrique n'a que des valeurs propres
-    réelles positives, à l'arrondi près.
-    """
-    def root(c):
-        values, vectors = torch.linalg.eigh(c)
-        return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    a, b = a.double(), b.double()
-    cov_a, cov_b = torch.atleast_2d(torch.cov(a.T), torch.cov(b.T))
-    half = root(cov_a)
-    cross = torch.linalg.eigvalsh(half @ cov_b @ half).clamp(min=0).sqrt().sum()
-    return float((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
-
-
-def precision_recall(real: torch.Tensor, fake: torch.Tensor, k: int = 3) -> tuple[float, float]:
-    """Précision et rappel par k plus proches voisins (Kynkäänniemi et al., 2019, éq. 1 et 2), dans [0, 1].
-
-    `real` (n, d), `fake` (m, d) : caractéristiques. Un point est couvert s'il tombe dans la boule d'un point
-    de l'autre ensemble, de rayon la distance à son k-ième voisin (lui-même exclu).
-    """
-    def covered(points, reference):
-        radius = torch.cdist(reference, reference).kthvalue(k + 1, dim=1).values
-        return float((torch.cdist(points, reference) <= radius).any(1).double().mean())
-    real, fake = real.double(), fake.double()
-    return covered(fake, real), covered(real, fake)
