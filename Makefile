@@ -7,20 +7,29 @@ CONVIENT := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c '$(CONVIENT)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: aide cours test notebooks banc adresse propre
+.PHONY: aide cours demo test notebooks site publication banc adresse propre
 
 aide:  ## affiche cette liste (cible par défaut)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 cours: $(VENV)/.cours  ## installe le cours au premier appel, puis l'ouvre dans JupyterLab
 	@$(BIN)/python scripts/cours.py
 
-test: $(VENV)/.test  ## vérifie tout : style, mathématiques, carnets exécutés
+demo: $(VENV)/.cours  ## projette les figures interactives, plein écran et sans code ; CH=03 pour un seul chapitre
+	@$(BIN)/python scripts/demo.py $(CH)
+
+test: $(VENV)/.test  ## vérifie tout : style, mathématiques, carnets exécutés, site
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --junitxml=build/essais.xml
 
 notebooks: $(VENV)/.cours  ## régénère et exécute les carnets ; CH=03 pour un seul chapitre
 	$(BIN)/python scripts/notebooks.py --executer $(if $(CH),--chapitre $(CH))
+
+site: $(VENV)/.site  ## construit le site, dans build/site/html
+	$(BIN)/python scripts/site_web.py
+
+publication: $(VENV)/.test  ## construit et valide une version, dans dist/
+	$(BIN)/python scripts/publier.py
 
 banc: $(VENV)/.test  ## refait toutes les mesures citées (plusieurs heures), puis leur tableau, benchmarks/RESULTATS.md
 	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
@@ -30,7 +39,7 @@ adresse: $(VENV)/.cours  ## change l'adresse publique du dépôt : make adresse 
 	$(BIN)/python scripts/adresse.py $(URL)
 
 propre:  ## supprime l'environnement et les caches (ni les carnets, ni runs/)
-	rm -rf $(VENV) .venv-colab .jupyter .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .venv-colab .jupyter build dist .pytest_cache .ruff_cache *.egg-info
 
 # Installation. Un fichier-témoin par liste : rien n'est réinstallé tant que la liste n'a pas changé.
 # uv installe en quelques secondes ; s'il manque ou échoue, pip fait le même travail en quelques minutes.
@@ -48,10 +57,18 @@ $(VENV)/.cours: requirements.txt pyproject.toml | $(BIN)/python
 	$(call installe,requirements.txt)
 	@touch $@
 
-$(VENV)/.test: requirements-dev.txt requirements.txt pyproject.toml | $(BIN)/python
+$(VENV)/.site: requirements-site.txt requirements.txt pyproject.toml | $(BIN)/python
+	@echo "Installation du cours et des outils du site (environ 6 Go la première fois)..."
+	$(call installe,requirements-site.txt)
+	@touch $(VENV)/.cours $@
+
+$(VENV)/.test: requirements-dev.txt requirements-site.txt requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installation du cours et des outils de test (environ 6 Go la première fois)..."
 	$(call installe,requirements-dev.txt)
-	@touch $(VENV)/.cours $@
+	@touch $(VENV)/.cours $(VENV)/.site $@
+
+requirements-site.txt requirements-dev.txt:
+	@echo "Il manque $@ : l'archive de l'étudiant ne contient que le cours. Le dépôt entier sait aussi faire cela."; exit 1
 
 $(BIN)/python:
 	@"$(PYTHON)" -c '$(CONVIENT)' 2>/dev/null || { \

@@ -24,6 +24,8 @@ SETTINGS = {
     # Sinon un curseur dessine dans un second fil, pendant qu'une cellule dessine dans le premier.
     "@jupyterlab/apputils-extension:kernels-settings": {"commsOverSubshells": "disabled"},
 }
+# Voilà, qui sert aux démonstrations, ajouterait à chaque carnet un bouton en anglais.
+DISABLED = ["@voila-dashboards/jupyterlab-preview"]
 
 
 def confine() -> None:
@@ -44,6 +46,8 @@ def write_settings() -> None:
     folder = pathlib.Path(os.environ["JUPYTER_CONFIG_DIR"]) / "labconfig"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "default_setting_overrides.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+    disabled = {"disabledExtensions": dict.fromkeys(DISABLED, True)}
+    (folder / "page_config.json").write_text(json.dumps(disabled), encoding="utf-8")
 
 
 def trust() -> None:

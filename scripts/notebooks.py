@@ -149,9 +149,11 @@ def execute(notebook, target: Target) -> None:
     client = NotebookClient(notebook, kernel_name="python3", record_timing=False, store_widget_state=False,
                             resources={"metadata": {"path": str(target.path.parent)}}, config=quiet)
     start = time.monotonic()
+    sections, title = Counter(), ""  # secondes de chaque section, pour la fiche de l'enseignant
     # COURS_FIGE : les curseurs laissent une forme lisible sans noyau.
     with client.setup_kernel(env={**os.environ, "COURS_FIGE": "1"}):
         for index, cell in enumerate(notebook.cells):
+            began, title = time.monotonic(), section(cell) or title
             try:
                 client.execute_cell(cell, index)
             except (CellControlSignal, CellExecutionError, DeadKernelError) as error:
@@ -161,8 +163,16 @@ def execute(notebook, target: Target) -> None:
             if cell.cell_type == "code":
                 cell.outputs = tidy(cell.outputs)
                 cell.metadata.pop("execution", None)
-    facts = {**notebook.metadata.cours, **circumstances(), "secondes": round(time.monotonic() - start)}
+                sections[title] += time.monotonic() - began
+    facts = {**notebook.metadata.cours, **circumstances(), "secondes": round(time.monotonic() - start),
+             "sections": {title: round(seconds) for title, seconds in sections.items()}}
     notebook.metadata = {**KERNEL, "cours": facts}
+
+
+def section(cell) -> str | None:
+    """Dernier titre de section (« ## … ») qu'ouvre une cellule de texte, ou None."""
+    titles = re.findall("^## (.+)", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []
+    return titles[-1] if titles else None
 
 
 def circumstances() -> dict[str, str]:

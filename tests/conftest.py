@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+from urllib.parse import urlsplit
 
 import cours
 
@@ -17,6 +19,7 @@ import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from navigateur import CHROMIUM, FLAGS, PATIENCE, api  # noqa: E402
 
 # Pas par MPLBACKEND : les noyaux en hériteraient et n'afficheraient plus de figures.
 matplotlib.use("Agg")
@@ -30,9 +33,37 @@ def same_start():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def commit(record_testsuite_property):
+    """Le compte rendu des tests (--junitxml) dit de quel commit il parle ; d'aucun, si des fichiers ont changé."""
+    asked = [subprocess.run(["git", "-C", cours.ROOT, *words], capture_output=True, text=True, encoding="utf-8")
+             for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))]
+    clean = not any(answer.returncode for answer in asked) and not asked[1].stdout
+    record_testsuite_property("commit", asked[0].stdout.strip() if clean else "aucun")
+
+
 @pytest.fixture
 def double():
     """Les mathématiques se vérifient en float64."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def page():
+    """Onglet neuf ; à la fin, ni requête hors de cette machine, ni erreur JavaScript."""
+    requests, errors = [], []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=PATIENCE * 1000)
+        context = browser.new_context(viewport={"width": 1200, "height": 800})
+        context.set_default_timeout(PATIENCE * 1000)
+        context.on("request", lambda request: requests.append(request.url))
+        tab = context.new_page()
+        tab.on("websocket", lambda socket: requests.append(socket.url))
+        tab.on("pageerror", lambda error: errors.append(error))
+        yield tab
+        browser.close()
+    local = {("http", "127.0.0.1"), ("ws", "127.0.0.1"), ("data", None), ("blob", None)}
+    assert not [url for url in requests if urlsplit(url)[:1] + (urlsplit(url).hostname,) not in local]
+    assert not errors

@@ -16,7 +16,10 @@ from utils import chapters, checkpoints
 ROOT = notebooks.ROOT
 UTILS = sorted((ROOT / "utils").rglob("*.py"))
 CHAPTERS = sorted((ROOT / "chapters").glob("*.md"))
-ABOVE_UTILS = {"tests", "chapters", "scripts", "benchmarks", "notebooks", "adresse", "cours", "typographie"}
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUER.md", ROOT / "CHANGELOG.md",
+         *sorted(path for folder in ("enseignant", "publication", "site") for path in (ROOT / folder).glob("*.md"))]
+ABOVE_UTILS = {"tests", "chapters", "scripts", "benchmarks", "notebooks", "adresse", "cours", "demo",
+               "publier", "relire", "site_web", "typographie", "versions"}
 
 # Les seuls voisins que utils s'autorise en plus de config : reconstruire une classe enseignée, écrire un
 # état d'entraînement, rendre une figure en PNG.
@@ -148,19 +151,21 @@ for module in pkgutil.walk_packages(utils.__path__, "utils."): importlib.import_
 
 @pytest.mark.parametrize("path", [
     "README.md", "CONTRIBUER.md", "CHANGELOG.md", "LICENSE", "LICENSE-TEXTES.md", "requirements.txt",
-    "requirements-dev.txt", "environment.yml", "Makefile", "data/README.md", "data/SHA256SUMS", ".ci/run",
+    "requirements-site.txt", "requirements-dev.txt", "environment.yml", "Makefile", "data/README.md",
+    "data/SHA256SUMS", ".ci/run",
 ])
 def test_expected_file(path):
     """Les fichiers que chacun s'attend à trouver."""
     assert (ROOT / path).is_file()
 
 
-@pytest.mark.parametrize("path", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("path", ["requirements.txt", "requirements-site.txt", "requirements-dev.txt"])
 def test_requirements_are_bounded(path):
     """Chaque paquet a une borne basse et une borne haute, et aucune adresse de registre n'est écrite."""
     lines = re.findall("^[^#\n].*", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
     free = [line for line in lines if not re.fullmatch(r"[\w.-]+>=[\d.]+,<[\d.]+", line)]
-    assert free == {"requirements.txt": ["-e ."], "requirements-dev.txt": ["-r requirements.txt"]}[path]
+    assert free == {"requirements.txt": ["-e ."], "requirements-site.txt": ["-r requirements.txt"],
+                    "requirements-dev.txt": ["-r requirements-site.txt"]}[path]
     assert path != "requirements.txt" or lines[-1] == "-e ."
 
 
@@ -194,7 +199,7 @@ def test_public_names_are_documented(path):
     assert not [getattr(node, "name", path.name) for node in [tree, *public] if not ast.get_docstring(node)]
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+@pytest.mark.parametrize("path", CHAPTERS + TEXTS, ids=name)
 def test_french_typography(path):
     """Espaces insécables, guillemets et apostrophes ; correction : python scripts/typographie.py."""
     text = path.read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 """Le cours comme l'étudiant le voit : JupyterLab dans un vrai navigateur, curseurs bougés pour de bon."""
 
 import json
-import os
 import re
 import shutil
 import statistics
@@ -9,21 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from urllib.parse import urlsplit
 
 import cours
 import pytest
+from navigateur import NEEDS_BROWSER, api, student_environment, wait_for_new
 
-api = pytest.importorskip("playwright.sync_api", reason="playwright manque : make test l'installe")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="Chromium manque (sous Debian : sudo apt install chromium)")
-
-FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
-PATIENCE = 300  # secondes : machine lente ou occupée
+pytestmark = NEEDS_BROWSER
 SECONDS = 1  # délai promis entre le geste et la nouvelle image
 MARGIN = 3
 
@@ -40,9 +30,8 @@ def course():
         copy = shared / name
         for folder in ("scripts", "chapters", "notebooks"):
             shutil.copytree(cours.ROOT / folder, copy / folder)
-        env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # l'étudiant n'en a pas
-        server = subprocess.Popen([sys.executable, copy / "scripts/cours.py", "--no-browser"], env=env,
-                                  stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        server = subprocess.Popen([sys.executable, copy / "scripts/cours.py", "--no-browser"],
+                                  env=student_environment(), stdout=subprocess.PIPE, text=True, encoding="utf-8")
         try:
             yield copy, next(line.strip() for line in server.stdout if "http://" in line)
         finally:
@@ -52,25 +41,6 @@ def course():
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.communicate()
-
-
-@pytest.fixture
-def page():
-    """Onglet neuf ; à la fin, ni requête hors de cette machine, ni erreur JavaScript."""
-    requests, errors = [], []
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=PATIENCE * 1000)
-        context = browser.new_context(viewport={"width": 1200, "height": 800})
-        context.set_default_timeout(PATIENCE * 1000)
-        context.on("request", lambda request: requests.append(request.url))
-        tab = context.new_page()
-        tab.on("websocket", lambda socket: requests.append(socket.url))
-        tab.on("pageerror", lambda error: errors.append(error))
-        yield tab
-        browser.close()
-    local = {("http", "127.0.0.1"), ("ws", "127.0.0.1"), ("data", None), ("blob", None)}
-    assert not [url for url in requests if urlsplit(url)[:1] + (urlsplit(url).hostname,) not in local]
-    assert not errors
 
 
 def run_all(page):
@@ -87,13 +57,6 @@ def control(page, label):
     picture.wait_for()
     handle.scroll_into_view_if_needed()
     return handle, picture
-
-
-def wait_for_new(picture, source):
-    """Attend que `picture` montre autre chose que l'image d'adresse `source`."""
-    picture.page.wait_for_function(
-        "([image, source]) => image.src != source && image.complete && image.naturalWidth > 0",
-        arg=[picture.element_handle(), source])
 
 
 def test_stored_slider_moves_without_running_anything(course, page):
@@ -119,6 +82,7 @@ def test_first_page_in_french_with_a_live_slider(course, page):
     api.expect(page.get_by_role("tab", name="00_panorama.ipynb", selected=True)).to_be_visible()
     menus = page.get_by_role("menubar").first.get_by_role("menuitem").all_inner_texts()
     assert {"Fichier", "Édition", "Affichage", "Noyau", "Paramètres", "Aide"} <= set(menus)
+    assert page.locator("[data-jp-item-name=voilaRender]").count() == 0  # le bouton anglais de Voilà
 
     run_all(page)
     handle, picture = control(page, "part du VAE")

@@ -16,6 +16,8 @@ CHAPTER = """# Essai
 
 [Colab]({{colab}})
 
+## Première section
+
 ```python tags=["modele"]
 value = 2
 ```
@@ -129,7 +131,8 @@ def test_rebuilding_changes_nothing(built):
     assert notebooks.main([], built) == 0 and path.read_bytes() == first
     assert notebooks.main(["--executer"], built) == 0
     again, before = json.loads(path.read_text(encoding="utf-8")), json.loads(first)
-    again["metadata"]["cours"].pop("secondes"), before["metadata"]["cours"].pop("secondes")
+    for notebook in (again, before):
+        notebook["metadata"]["cours"] |= {"secondes": 0, "sections": {}}
     assert again == before
 
 
@@ -137,8 +140,9 @@ def test_outputs_are_tidy(built):
     """Flux réunis, progression réduite à son dernier état, budget et machine notés, rien de volatil."""
     notebook = load(built)
     assert text_outputs(notebook) == [f"{notebooks.address(built)}\npas 2"]
-    assert notebook.metadata.cours.keys() == {"depot", "budget", "machine", "secondes"}
+    assert notebook.metadata.cours.keys() == {"depot", "budget", "machine", "secondes", "sections"}
     assert notebook.metadata.cours.budget == "test"
+    assert list(notebook.metadata.cours.sections) == ["Première section"]
     assert not any("execution" in cell.metadata for cell in notebook.cells)
     assert "colab.research.google.com/github/" in notebook.cells[0].source
 

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 
 import ipywidgets
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 from IPython.display import HTML, display
 from matplotlib.transforms import Bbox
@@ -105,7 +106,8 @@ def pin(fig: plt.Figure, frame: Sequence[Bbox]) -> plt.Figure:
 
     Chercher la meilleure disposition prendrait à chaque geste presque autant de temps que le dessin.
     """
-    fig.set_layout_engine("none")
+    with mpl.rc_context({"figure.constrained_layout.use": False}):
+        fig.set_layout_engine(None)  # « "none" » laisserait un moteur vide, et tout serait dessiné deux fois
     for ax, box in zip(fig.axes, frame, strict=True):
         ax.set_position(box)
     return fig
