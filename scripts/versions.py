@@ -29,7 +29,7 @@ def main() -> None:
     path = ROOT / "README.md"
     before, rest = path.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    titles = ["environnement", "Python", *PACKAGES]
+    titles = ["environnement", "Python", *(f"`{name}`" for name in PACKAGES)]
     table = [f"| {' | '.join(titles)} |\n", "|---" * len(titles) + "|\n",
              *(row(*pair.rsplit("=", 1)) for pair in sys.argv[1:])]
     path.write_text(before + BEGIN + "\n" + "".join(table) + "\n" + END + after, encoding="utf-8")
