@@ -40,7 +40,8 @@ import sys
 sys.path.insert(0, {root!r})
 from utils import config, plots, widgets
 plots.png = functools.partial(plots.png, dpi={dpi})
-widgets._strip = lambda pictures: b""  # la planche des lecteurs sans noyau
+explore = widgets.explore
+widgets.explore = lambda f, keys, **options: explore(f, keys=[*keys[:2], keys[-1]], **options)  # de quoi cadrer
 config.seed_everything(0)"""
 
 

@@ -1,6 +1,7 @@
 """Les démonstrations projetées : ce qu'elles montrent, sans rien entraîner, et le chapitre 3 dans un navigateur."""
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from navigateur import NEEDS_BROWSER, api, student_environment, wait_for_new
 
 import notebooks
+from utils import plots, widgets
 
 TARGETS = [target for target in notebooks.targets(notebooks.ROOT) if target.without == "solution"]
 SECONDS = 15  # délai promis de la commande à l'écran complet, sur 2 cœurs
@@ -67,6 +69,24 @@ def test_runs_in_fresh_kernel(target, tmp_path, capsys):
     for cell in notebooks.code_cells(notebook):
         kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
         assert "demo" not in cell.metadata or kinds & {notebooks.WIDGET, "text/html"}
+
+
+def test_three_positions_frame_each_figure(target, monkeypatch):
+    """La démonstration ne dessine d'avance que trois positions : elles donnent le cadre que donneraient toutes."""
+    seen, space = [], {}
+    monkeypatch.setattr(widgets, "explore", lambda f, keys, **_: seen.append((f, keys)))
+    monkeypatch.setattr(widgets, "display", lambda *_, **__: None)
+    for cell in notebooks.code_cells(demo.build(target))[1:]:  # la première est le préambule
+        exec(cell.source, space)
+    for f, keys in seen:
+        figures = [f(**key) for key in keys]
+        for figure in figures:
+            plots.png(figure)
+        whole = functools.reduce(lambda frame, figure: widgets.common_frame(figure, frame), figures, None)
+        some = functools.reduce(lambda frame, figure: widgets.common_frame(figure, frame),
+                                [*figures[:2], figures[-1]], None)
+        for box, other in zip(whole, some, strict=True):
+            assert box.extents == pytest.approx(other.extents, abs=0.002), f.__name__
 
 
 def test_only_what_the_figure_needs():

@@ -32,7 +32,7 @@ def _strip(pictures: Sequence[bytes], most: int = 4) -> bytes:
     if config.frozen():  # la réduction a multiplié les nuances : 128 couleurs suffisent à un repli
         sheet = sheet.quantize(128, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
+    sheet.save(buffer, "PNG", optimize=config.frozen())  # près d'une demi-seconde : seul un carnet à garder la vaut
     return buffer.getvalue()
 
 
