@@ -31,7 +31,7 @@ FIGURES = {"explore", "frames"}
 COSTLY = {"fit", "backward", "budget"}  # entraîner, ou calculer d'autant plus que le budget le permet
 HARMLESS = {"print", "show", "check", "explore", "frames"}  # ce qu'on leur donne en ressort intact
 INLINE = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}  # Python 3.11 en fait des fonctions
-DPI = 160  # un écran large agrandit les figures
+DPI = 140  # un écran large agrandit les figures
 # Ce qui anime les curseurs, avec ipywidgets 8 ou 7 ; le reste de JupyterLab ne servirait à rien.
 EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8",
               "@voila-dashboards/widgets-manager7"]

@@ -222,20 +222,29 @@ def tested() -> ET.Element:
     return suite
 
 
+def public_address() -> str:
+    """Où mèneront les boutons Colab des carnets, et quoi faire s'ils ne mènent nulle part."""
+    address = notebooks.address(ROOT)
+    todo = (" n'existe pas : les boutons Colab ne mèneront nulle part. Donnez la vôtre par "
+            "« make adresse URL=https://github.com/nom/depot ».") if "DEFINIR" in address else ""
+    return f"Adresse publique : {address}{todo}"
+
+
 def report(version: str, suite: ET.Element, archives: list[pathlib.Path]) -> str:
     """Rapport de validation, en Markdown."""
-    from utils import config
+    from utils import config, plots
 
     reasons = sorted({node.get("message") for node in suite.iter("skipped")})
     runs = {target.name: notebooks.read(target.path).metadata.cours for target in notebooks.targets(ROOT)}
     return "\n".join([
         f"# Rapport de validation — version {version}", "",
         f"Commit {git('rev-parse', 'HEAD')}, validé le {time.strftime('%Y-%m-%d')} sur {config.hardware()}, "
-        f"Python {sys.version.split()[0]}.", "",
+        f"Python {sys.version.split()[0]}. {public_address()}", "",
         "## Versions", "", "| paquet | version |", "|---|---|",
         *(f"| {name} | {metadata.version(name)} |" for name in PACKAGES), "",
         "## Tests", "",
-        f"{suite.get('tests')} tests en {float(suite.get('time')):.0f} s : aucun échec, {suite.get('skipped')} sautés.",
+        f"{suite.get('tests')} tests en {float(suite.get('time')):.0f} s, aucun échec ; "
+        f"sautés : {suite.get('skipped')}.",
         *(f"- sauté : {reason}" for reason in reasons), "",
         "## Carnets", "",
         "Les tests les ont tous exécutés, d'un noyau neuf, dans le budget `test`. Leurs sorties viennent de :", "",
@@ -244,7 +253,7 @@ def report(version: str, suite: ET.Element, archives: list[pathlib.Path]) -> str
         "## Archives", "",
         "Construites deux fois, octet pour octet identiques ; aucune solution dans celle de l'étudiant.", "",
         "| archive | Mo | SHA-256 |", "|---|---|---|",
-        *(f"| {path.name} | {path.stat().st_size / 1e6:.1f} | `{digest(path)}` |" for path in archives), ""])
+        *(f"| {path.name} | {plots.fr(path.stat().st_size / 1e6, 1)} | `{digest(path)}` |" for path in archives), ""])
 
 
 def publish() -> None:
@@ -274,7 +283,7 @@ def main() -> int:
     except notebooks.BuildError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"La version est prête dans {DIST}")
+    print(f"La version est prête dans {DIST}\n{public_address()}")
     return 0
 
 

@@ -11,7 +11,7 @@ import cours
 os.environ["COURS_BUDGET"] = "test"
 os.environ.pop("COURS_FIGE", None)
 os.environ.setdefault("COURS_DEVICE", "cpu")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # deux fils s'attendent sans fin quand la machine a autre chose à faire
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(cours.ROOT), os.environ.get("PYTHONPATH")]))
 cours.confine()
 

@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import os
 import re
 import subprocess
 import sys
@@ -61,7 +60,7 @@ def test_runs_in_fresh_kernel(target, tmp_path, capsys):
 
     notebook, began = demo.build(target), time.perf_counter()
     NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}},
-                   timeout=300).execute(env={**os.environ, "OMP_NUM_THREADS": "1"})
+                   timeout=300).execute()
     seconds = time.perf_counter() - began
     with capsys.disabled():
         print(f"\n  {target.path.stem} : {seconds:.0f} s (promis : {SECONDS} s, serveur compris)")

@@ -1,5 +1,6 @@
 """Le cours comme l'étudiant le voit : JupyterLab dans un vrai navigateur, curseurs bougés pour de bon."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -16,6 +17,9 @@ from navigateur import NEEDS_BROWSER, api, student_environment, wait_for_new
 pytestmark = NEEDS_BROWSER
 SECONDS = 1  # délai promis entre le geste et la nouvelle image
 MARGIN = 3
+NEW_PAIR = """seen => {
+    const shown = [...document.querySelectorAll('img[alt^="image de"]')].map(image => image.src);
+    return shown.length == 2 && !shown.some(one => seen.includes(one)) && shown; }"""
 
 
 @pytest.fixture
@@ -41,6 +45,19 @@ def course():
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.communicate()
+
+
+def source(cell):
+    """Code ou texte d'une cellule."""
+    return "".join(cell["source"])
+
+
+@contextlib.contextmanager
+def edited(path):
+    """Les cellules du carnet `path`, à raccourcir sur place ; il est réécrit à la sortie."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    yield notebook["cells"]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
 def run_all(page):
@@ -96,11 +113,9 @@ def test_first_page_in_french_with_a_live_slider(course, page):
 def test_decoder_follows_the_slider(course, page, capsys):
     """Chapitre 3, jusqu'au décodeur : chaque cran de z₁ change l'image, en moins d'une seconde."""
     copy, address = course
-    path = copy / "notebooks/03_vae.ipynb"
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    last = next(i for i, cell in enumerate(notebook["cells"]) if "def decode_point" in "".join(cell["source"]))
-    del notebook["cells"][last + 1:]  # la suite n'apprendrait rien ici
-    path.write_text(json.dumps(notebook), encoding="utf-8")
+    with edited(copy / "notebooks/03_vae.ipynb") as cells:
+        last = next(i for i, cell in enumerate(cells) if "def decode_point" in source(cell))
+        del cells[last + 1:]  # la suite n'apprendrait rien ici
 
     page.goto(address.replace("00_panorama", "03_vae"))
     run_all(page)
@@ -117,3 +132,35 @@ def test_decoder_follows_the_slider(course, page, capsys):
     with capsys.disabled():
         print(f"\n  du geste à l'image : {delay:.2f} s (promis : {SECONDS} s)")
     assert delay < SECONDS * MARGIN
+
+
+def test_forced_choice_is_played_with_mouse_and_keyboard(course, page):
+    """Chapitre 8 : chaque clic démasque la manche et en tire une autre, le menu remet le score à zéro."""
+    copy, address = course
+    with edited(copy / "notebooks/08_evaluation.ipynb") as cells:
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        game = [cell for cell in code if "game_" in source(cell)]
+        taught = [cell for cell in code[4:] if "modele" in cell["metadata"].get("tags", ())]
+        stand_in = "n_extra, aug_glow, aug_shipped = 60, 1 - x_test[:60], {'bruit': torch.rand(60, 1, 28, 28)}"
+        lots = game[0] | {"id": "images", "source": stand_in}  # des images quelconques suffisent aux règles
+        cells[:] = [*code[:4], *taught, lots, *game]
+
+    page.goto(address.replace("00_panorama", "08_evaluation"))
+    run_all(page)
+    status, left = page.get_by_role("status").filter(has_text="Score"), page.get_by_role("button", name="à gauche")
+    page.get_by_text("Laquelle est une vraie image ?").wait_for()
+    seen = page.wait_for_function(NEW_PAIR, arg=[]).json_value()
+    for played in range(1, 7):
+        if played % 2:
+            left.click()
+        else:
+            left.focus()
+            page.keyboard.press("Tab")
+            page.keyboard.press("Space")
+        status.get_by_text(f"sur {played} ;").wait_for()
+        seen += page.wait_for_function(NEW_PAIR, arg=seen).json_value()
+    assert re.search(r"(Juste|Raté) : .*Score : [0-6] sur 6 ; intervalle à 95 % : \d+ à \d+ %", status.inner_text())
+
+    page.get_by_label("modèle").select_option("bruit")
+    page.get_by_text("Laquelle est une vraie image ?").wait_for()
+    assert status.count() == 0

@@ -1,10 +1,12 @@
 """La publication : rien ne fuit dans l'archive de l'étudiant, tout y est, et deux constructions sont identiques."""
 
 import base64
+import hashlib
 import io
 import json
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 import zipfile
 
 import publier
@@ -155,3 +157,19 @@ def test_an_unready_version_stops_the_build(version, changes, status, tags, said
     """Sans entrée datée, avec des fichiers non commis ou une étiquette qui ment, rien ne sort."""
     with pytest.raises(notebooks.BuildError, match=said):
         version(changes, status, tags)
+
+
+@pytest.mark.parametrize(("address", "warned"), [
+    ("https://github.com/DEFINIR/cours", True), ("https://github.com/ecole/cours", False)])
+def test_the_report_says_what_was_validated(monkeypatch, tmp_path, address, warned):
+    """Version, commit, durée, tests sautés, carnets, empreintes ; et une adresse publique restée à choisir."""
+    suite = ET.fromstring('<testsuite tests="12" skipped="1" time="34.6"><testcase><skipped message="sans GPU"/>'
+                          "</testcase></testsuite>")
+    archive = tmp_path / "cours-etudiant.zip"
+    archive.write_bytes(b"abc")
+    monkeypatch.setattr(notebooks, "address", lambda root: address)
+    said = publier.report("1.2.3", suite, [archive])
+    facts = ["version 1.2.3", publier.git("rev-parse", "HEAD"), "12 tests en 35 s", "sautés : 1.", "- sauté : sans GPU",
+             f"| {NOTEBOOK} | rapide |", f"| {archive.name} | 0,0 | `{hashlib.sha256(b'abc').hexdigest()}` |", address]
+    assert [fact for fact in facts if fact not in said] == []
+    assert ("make adresse" in said) == warned
