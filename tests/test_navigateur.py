@@ -47,7 +47,7 @@ def course():
                 server.communicate()
 
 
-def source(cell):
+def text_of(cell):
     """Code ou texte d'une cellule."""
     return "".join(cell["source"])
 
@@ -114,7 +114,7 @@ def test_decoder_follows_the_slider(course, page, capsys):
     """Chapitre 3, jusqu'au décodeur : chaque cran de z₁ change l'image, en moins d'une seconde."""
     copy, address = course
     with edited(copy / "notebooks/03_vae.ipynb") as cells:
-        last = next(i for i, cell in enumerate(cells) if "def decode_point" in source(cell))
+        last = next(i for i, cell in enumerate(cells) if "def decode_point" in text_of(cell))
         del cells[last + 1:]  # la suite n'apprendrait rien ici
 
     page.goto(address.replace("00_panorama", "03_vae"))
@@ -139,7 +139,7 @@ def test_forced_choice_is_played_with_mouse_and_keyboard(course, page):
     copy, address = course
     with edited(copy / "notebooks/08_evaluation.ipynb") as cells:
         code = [cell for cell in cells if cell["cell_type"] == "code"]
-        game = [cell for cell in code if "game_" in source(cell)]
+        game = [cell for cell in code if "game_" in text_of(cell)]
         taught = [cell for cell in code[4:] if "modele" in cell["metadata"].get("tags", ())]
         stand_in = "n_extra, aug_glow, aug_shipped = 60, 1 - x_test[:60], {'bruit': torch.rand(60, 1, 28, 28)}"
         lots = game[0] | {"id": "images", "source": stand_in}  # des images quelconques suffisent aux règles
@@ -147,8 +147,9 @@ def test_forced_choice_is_played_with_mouse_and_keyboard(course, page):
 
     page.goto(address.replace("00_panorama", "08_evaluation"))
     run_all(page)
+    question = page.get_by_text("Laquelle est une vraie image ?", exact=True)  # le code de la cellule la contient aussi
     status, left = page.get_by_role("status").filter(has_text="Score"), page.get_by_role("button", name="à gauche")
-    page.get_by_text("Laquelle est une vraie image ?").wait_for()
+    question.wait_for()
     seen = page.wait_for_function(NEW_PAIR, arg=[]).json_value()
     for played in range(1, 7):
         if played % 2:
@@ -162,5 +163,5 @@ def test_forced_choice_is_played_with_mouse_and_keyboard(course, page):
     assert re.search(r"(Juste|Raté) : .*Score : [0-6] sur 6 ; intervalle à 95 % : \d+ à \d+ %", status.inner_text())
 
     page.get_by_label("modèle").select_option("bruit")
-    page.get_by_text("Laquelle est une vraie image ?").wait_for()
+    question.wait_for()
     assert status.count() == 0
