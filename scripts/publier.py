@@ -239,7 +239,7 @@ def report(version: str, suite: ET.Element, archives: list[pathlib.Path]) -> str
     return "\n".join([
         f"# Rapport de validation — version {version}", "",
         f"Commit {git('rev-parse', 'HEAD')}, validé le {time.strftime('%Y-%m-%d')} sur {config.hardware()}, "
-        f"Python {sys.version.split()[0]}. {public_address()}", "",
+        f"Python {sys.version.split()[0]}.", "", public_address(), "",
         "## Versions", "", "| paquet | version |", "|---|---|",
         *(f"| {name} | {metadata.version(name)} |" for name in PACKAGES), "",
         "## Tests", "",
