@@ -77,11 +77,12 @@ def without_solutions(chapter: str) -> str:
 
 def sheet(text: str, target: notebooks.Target) -> str:
     """Fiche de séance, complétée du temps qu'a pris chaque section du carnet livré."""
-    facts = notebooks.read(target.path).metadata.cours
-    rows = [f"| {title} | {seconds} |" for title, seconds in facts.get("sections", {}).items() if seconds]
+    notebook = notebooks.read(target.path)
+    facts = notebook.metadata.cours
+    titles = filter(None, map(notebooks.section, notebook.cells))  # nbformat range les clés par ordre alphabétique
+    rows = [f"| {title} | {facts['sections'][title]} |" for title in titles if facts["sections"].get(title)]
     total = f"Carnet entier : {facts['secondes']} s, budget `{facts['budget']}`, {facts['machine']}."
-    table = ["", "", "| section | secondes |", "|---|---|", *rows] if rows else []
-    return text.replace("{{durees}}", total + "\n".join(table))
+    return text.replace("{{durees}}", "\n".join([total, "", "| section | secondes |", "|---|---|", *rows]))
 
 
 def contents(student: bool) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -111,12 +112,14 @@ def test_the_student_archive_is_complete(student, tmp_path):
 
 
 def test_the_instructor_archive_has_solutions_and_sheets():
-    """Tout le dépôt, et une fiche par chapitre, complétée des durées mesurées."""
+    """Tout le dépôt, et une fiche par chapitre, complétée des durées mesurées, dans l'ordre des sections."""
     files = publier.contents(student=False)
     for target in notebooks.targets(publier.ROOT):
         assert target.name in files
         given = files[f"enseignant/{target.path.stem}.md"].decode()
         assert "{{" not in given and "budget `rapide`" in given
+        timed = [int(number) for number in re.findall(r"^\| (\d+)\. .+ \| \d+ \|$", given, re.MULTILINE)]
+        assert timed == sorted(timed) and (timed or target.path.stem.startswith("00"))
 
 
 def test_same_files_same_bytes(tmp_path):
