@@ -7,6 +7,8 @@ import pathlib
 import re
 import sys
 
+import sommaire
+
 import notebooks
 
 ADDRESS = re.compile(r"https://github\.com/[A-Za-z0-9][\w-]*/\w[\w.-]*")
@@ -20,7 +22,7 @@ def main(argv: list[str] | None = None, root: pathlib.Path = notebooks.ROOT) -> 
         print("Donnez l'adresse du dépôt sur GitHub (Colab n'ouvre que celles-là), par exemple :\n"
               "    make adresse URL=https://github.com/nom/depot", file=sys.stderr)
         return 2
-    old, new = (url.removeprefix("https://github.com/") for url in (notebooks.address(root), new))
+    old, new = (url.removeprefix("https://github.com/") for url in (sommaire.address(root), new))
     own = re.compile(rf"(?<![\w.-]){re.escape(old)}(?![\w-])")
     for path in [root / "pyproject.toml", *sorted(root.glob("*.md"))]:
         text = path.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FIRST_PAGE = "notebooks/00_panorama.ipynb"
+CHAPTERS = sorted(source.parent.name for source in (ROOT / "chapters").glob("*/cours.md"))
 FOLDERS = {
     "JUPYTER_CONFIG_DIR": "config",
     "JUPYTER_DATA_DIR": "data",
@@ -56,9 +56,9 @@ def trust() -> None:
     from nbformat.sign import NotebookNotary
 
     notary = NotebookNotary()
-    for chapter in sorted((ROOT / "chapters").glob("*.md")):
+    for chapter in CHAPTERS:
         for folder in ("notebooks", "notebooks/corriges"):
-            notebook = ROOT / folder / f"{chapter.stem}.ipynb"
+            notebook = ROOT / folder / f"{chapter}.ipynb"
             if notebook.exists():
                 notary.sign(nbformat.read(notebook, as_version=4))
 
@@ -67,7 +67,7 @@ def options() -> list[str]:
     """Options de JupyterLab pour cette machine."""
     chosen = [
         f"--ServerApp.root_dir={ROOT}",
-        f"--LabApp.default_url=/lab/tree/{FIRST_PAGE}",
+        f"--LabApp.default_url=/lab/tree/notebooks/{CHAPTERS[0]}.ipynb",
         "--ServerApp.ip=127.0.0.1",
         "--ServerApp.answer_yes=True",  # Ctrl-C arrête, sans question en anglais
         "--ServerApp.log_level=ERROR",

@@ -224,11 +224,10 @@ def stored(target: notebooks.Target, cell_id: str) -> str | None:
 def prepare(prefix: str) -> dict[str, str]:
     """Écrit les carnets des chapitres dont le nom commence par `prefix` ; leurs titres, par nom de fichier."""
     titles = {}
-    for target in notebooks.targets(cours.ROOT, prefix):
-        if target.without == "solution":
-            notebook = build(target)
-            notebooks.write(FOLDER / target.path.name, notebook)
-            titles[target.path.name] = notebook.metadata.title
+    for target in notebooks.students(cours.ROOT, prefix):
+        notebook = build(target)
+        notebooks.write(FOLDER / target.path.name, notebook)
+        titles[target.path.name] = notebook.metadata.title
     return titles
 
 

@@ -23,6 +23,7 @@ from importlib import metadata
 
 import nbformat
 import site_web
+import sommaire
 
 import notebooks
 
@@ -35,8 +36,8 @@ PACKAGES = ("jupyterlab", "torch", "torchvision", "matplotlib", "ipywidgets", "n
 # Ce que reçoit l'étudiant : de quoi lire, exécuter et projeter les carnets.
 STUDENT = re.compile(
     r"(LICENSE|LICENSE-TEXTES\.md|Makefile|requirements\.txt|environment\.yml|pyproject\.toml"
-    r"|(chapters|notebooks)/[^/]+|(utils|data|checkpoints|images)/.+|benchmarks/results/tableau\.json"
-    r"|scripts/(cours|demo|notebooks)\.py|scripts/templates/.+)")
+    r"|chapters/[^/]+/(cours\.md|exercices\.py)|notebooks/[^/]+|(utils|data|checkpoints|images)/.+|benchmarks/.+\.json"
+    r"|scripts/(cours|demo|notebooks|sommaire)\.py|scripts/templates/.+)")
 SOLUTION = re.compile(
     r'^<!-- #region [^>]*tags=\["solution"\] -->\n.*?^<!-- #endregion -->\n+'
     r'|^```python tags=\["solution"\]\n.*?^```\n+', re.MULTILINE | re.DOTALL)
@@ -89,13 +90,12 @@ def contents(student: bool) -> dict[str, bytes]:
     """Fichiers d'une archive, tels qu'ils sont commis : chemin → octets."""
     kept = [name for name in git("ls-files").splitlines() if not student or STUDENT.fullmatch(name)]
     found = {name: (ROOT / name).read_bytes() for name in kept}
-    sheets = {target.path.stem: target for target in site_web.students(ROOT)}
+    sheets = {f"chapters/{target.chapter.name}/seance.md": target for target in notebooks.students(ROOT)}
     for name in found:
-        path = pathlib.PurePosixPath(name)
-        if student and path.match("chapters/*.md"):
+        if student and name.endswith("/cours.md"):
             found[name] = without_solutions(found[name].decode()).encode()
-        elif path.match("enseignant/*.md"):
-            found[name] = sheet(found[name].decode(), sheets[path.stem]).encode()
+        elif name in sheets:
+            found[name] = sheet(found[name].decode(), sheets[name]).encode()
     if student:
         found["README.md"] = (ROOT / "publication" / "etudiant.md").read_bytes()
     return found
@@ -148,7 +148,7 @@ def secrets() -> tuple[set[str], set[str]]:
     names, passages, lesson = set(), set(), ""
     for target in notebooks.targets(ROOT):
         cells = notebooks.read(target.path).cells
-        if target.without == "solution":
+        if not target.corrected:
             lesson += squeeze("".join(cell.source for cell in cells))
         for cell in cells:
             if "exercice" in notebooks.tags(cell):
@@ -225,7 +225,7 @@ def tested() -> ET.Element:
 
 def public_address() -> str:
     """Où mèneront les boutons Colab des carnets, et quoi faire s'ils ne mènent nulle part."""
-    address = notebooks.address(ROOT)
+    address = sommaire.address(ROOT)
     todo = (" n'existe pas : les boutons Colab ne mèneront nulle part. Donnez la vôtre par "
             "« make adresse URL=https://github.com/nom/depot ».") if "DEFINIR" in address else ""
     return f"Adresse publique : {address}{todo}"
@@ -236,7 +236,7 @@ def report(version: str, suite: ET.Element, archives: list[pathlib.Path]) -> str
     from utils import config, plots
 
     reasons = sorted({node.get("message") for node in suite.iter("skipped")})
-    runs = {target.name: notebooks.read(target.path).metadata.cours for target in notebooks.targets(ROOT)}
+    runs = {target.name: notebooks.read(target.path).metadata.cours for target in notebooks.students(ROOT)}
     return "\n".join([
         f"# Rapport de validation — version {version}", "",
         f"Commit {git('rev-parse', 'HEAD')}, validé le {time.strftime('%Y-%m-%d')} sur {config.hardware()}, "
@@ -248,7 +248,8 @@ def report(version: str, suite: ET.Element, archives: list[pathlib.Path]) -> str
         f"sautés : {suite.get('skipped')}.",
         *(f"- sauté : {reason}" for reason in reasons), "",
         "## Carnets", "",
-        "Les tests les ont tous exécutés, d'un noyau neuf, dans le budget `test`. Leurs sorties viennent de :", "",
+        "Les tests les ont tous exécutés, d'un noyau neuf, dans le budget `test`, solutions comprises. "
+        "Leurs sorties viennent de :", "",
         "| carnet | budget | machine | secondes |", "|---|---|---|---|",
         *(f"| {name} | {run['budget']} | {run['machine']} | {run['secondes']} |" for name, run in runs.items()), "",
         "## Archives", "",

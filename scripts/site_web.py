@@ -1,7 +1,7 @@
 """Construit le site statique du cours, à partir des carnets exécutés : `python scripts/site_web.py`.
 
 Rien n'est exécuté ni écrit à la main : les chapitres sont les carnets de l'étudiant, les solutions viennent des
-corrigés, le glossaire de site/glossaire.toml. Le site se lit sans réseau ; il est écrit dans build/site/html.
+corrigés, le glossaire de ceux des chapitres. Le site se lit sans réseau ; il est écrit dans build/site/html.
 """
 
 import base64
@@ -14,23 +14,16 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import unicodedata
 
 import nbformat
+import sommaire
 
 import notebooks
 
 ROOT = notebooks.ROOT
 BUILD = ROOT / "build" / "site"
 
-# Figure qui représente chaque chapitre sur la page d'accueil : le début de son texte alternatif.
-PICTURES = {
-    "00_panorama": "Curseur : quarante images",
-    "02_flots": "Deux lunes : vraie densité, densité apprise par RealNVP",
-    "03_vae": "Grille de vingt par vingt images décodées",
-    "04_gan": "Échantillons du GAN conditionnel, une colonne",
-    "07_diffusion": "Seize chiffres dont la moitié basse est inventée",
-    "08_evaluation": "Précision et rappel de tous les modèles",
-}
 TAG = re.compile(r"\\tag\{(\d+\.\d+)\}")
 # Ce qui n'est pas de la prose, ou ne peut contenir de lien : code, mathématiques, liens, balises, titres.
 OPAQUE = re.compile(r"(```.*?```|`[^`]+`|\$\$.*?\$\$|\$[^$\n]+\$|\[[^\]]*\]\([^)]*\)"
@@ -42,11 +35,6 @@ def version(root: pathlib.Path) -> str:
     return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
-def students(root: pathlib.Path) -> list[notebooks.Target]:
-    """Carnets de l'étudiant, dans l'ordre des chapitres."""
-    return [target for target in notebooks.targets(root) if target.without == "solution"]
-
-
 def title(notebook) -> str:
     """Titre d'un carnet, sans mise en forme."""
     first = next(cell.source for cell in notebook.cells if cell.source.startswith("# "))
@@ -54,9 +42,9 @@ def title(notebook) -> str:
 
 
 def equations(root: pathlib.Path) -> dict[str, str]:
-    """Page où se trouve chaque équation numérotée : {« 3.4 »: « 03_vae »}."""
-    return {number: path.stem for path in sorted((root / "chapters").glob("*.md"))
-            for number in TAG.findall(path.read_text(encoding="utf-8"))}
+    """Page où se trouve chaque équation : numéro → nom du chapitre."""
+    return {number: chapter.name for chapter in sommaire.chapters(root)
+            for number in TAG.findall(chapter.source.read_text(encoding="utf-8"))}
 
 
 def pictures(notebook) -> dict[str, tuple[str, bytes]]:
@@ -124,7 +112,7 @@ def solutions_page(root: pathlib.Path, known: dict[str, str]) -> str:
     lines = ["# Solutions des exercices", "Chaque titre ramène à l'énoncé. Les carnets corrigés, exécutés, sont dans "
              "le dossier `notebooks/corriges` du cours."]
     for target in notebooks.targets(root):
-        if target.without != "exercice":
+        if not target.corrected:
             continue
         corrected, page = notebooks.read(target.path), target.path.stem
         lines.append(f"## {title(corrected)}")
@@ -139,12 +127,20 @@ def solutions_page(root: pathlib.Path, known: dict[str, str]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def glossary_page(path: pathlib.Path) -> str:
+def glossary(root: pathlib.Path) -> list[tuple[dict, sommaire.Chapter]]:
+    """Termes de tous les chapitres, et le chapitre de chacun, dans l'ordre alphabétique français."""
+    found = [(term, chapter) for chapter in sommaire.chapters(root)
+             for path in [chapter.folder / "glossaire.toml"] if path.exists()
+             for term in tomllib.loads(path.read_text(encoding="utf-8"))["terme"]]
+    return sorted(found, key=lambda one: re.sub(r"\W", " ", unicodedata.normalize("NFD", one[0]["fr"].lower())))
+
+
+def glossary_page(root: pathlib.Path) -> str:
     """Le glossaire, dans l'ordre du français, puis l'index anglais."""
     entries, index = [], []
-    for term in tomllib.loads(path.read_text(encoding="utf-8"))["terme"]:
-        page = term["chapitre"]
-        source = f"[chapitre {int(page[:2])}]({page}.ipynb)"
+    for term, chapter in glossary(root):
+        page = chapter.name
+        source = f"[chapitre {chapter.numero}]({page}.ipynb)"
         if "equation" in term:
             number = term["equation"]
             source += f', équation <a href="{page}.html#eq-{number.replace(".", "-")}">({number})</a>'
@@ -159,11 +155,12 @@ def glossary_page(path: pathlib.Path) -> str:
 def cards(root: pathlib.Path, static: pathlib.Path) -> str:
     """Une vignette par chapitre : une figure et le titre."""
     found = ['<div class="cartes">']
-    for target in students(root):
+    for target in notebooks.students(root):
         notebook, page = notebooks.read(target.path), target.path.stem
-        alt, image = next((one for one in pictures(notebook).values() if one[0].startswith(PICTURES[page])), ("", b""))
+        wanted = target.chapter.vignette.replace("\u00a0", " ")  # le code d'un chapitre n'a pas d'espaces insécables
+        alt, image = next((one for one in pictures(notebook).values() if one[0].startswith(wanted)), ("", b""))
         if not image:
-            raise notebooks.BuildError(f"{target.name} : aucune figure ne commence par « {PICTURES[page]} ».")
+            raise notebooks.BuildError(f"{target.name} : aucun texte alternatif ne commence par « {wanted} ».")
         (static / f"{page}.png").write_bytes(image)
         found.append(f'<a class="carte" href="{page}.html"><img src="_static/{page}.png" alt="{html.escape(alt)}">'
                      f"<span>{html.escape(title(notebook))}</span></a>")
@@ -180,16 +177,16 @@ def stage(root: pathlib.Path, source: pathlib.Path) -> None:
     shutil.copy(root / "site" / "conf.py", source)
     (source / "carnets").mkdir()
     known, alts = equations(root), {}
-    for target in students(root):
+    for target in notebooks.students(root):
         nbformat.write(chapter_page(target, known), source / target.path.name)
         shutil.copy(target.path, source / "carnets")
         alts |= {key: alt for key, (alt, _) in pictures(notebooks.read(target.path)).items()}
-    pages = [target.path.stem for target in students(root)] + ["solutions", "glossaire"]
+    pages = [target.path.stem for target in notebooks.students(root)] + ["solutions", "glossaire"]
     toc = "\n".join(["", "```{toctree}", ":hidden:", *pages, "```", ""])
     welcome = (root / "site" / "accueil.md").read_text(encoding="utf-8")
-    welcome = welcome.replace("{{cartes}}", cards(root, source / "theme")).replace("{{depot}}", notebooks.address(root))
+    welcome = welcome.replace("{{cartes}}", cards(root, source / "theme")).replace("{{depot}}", sommaire.address(root))
     texts = {"index.md": welcome + toc, "solutions.md": solutions_page(root, known),
-             "glossaire.md": glossary_page(root / "site" / "glossaire.toml"),
+             "glossaire.md": glossary_page(root),
              "carnets.json": json.dumps({"version": version(root), "descriptions": alts, "equations": known})}
     for name, text in texts.items():
         (source / name).write_text(text, encoding="utf-8")

@@ -19,10 +19,50 @@ import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from _pytest.junitxml import xml_key  # noqa: E402
 from navigateur import CHROMIUM, FLAGS, PATIENCE, api  # noqa: E402
+
+from utils import chapters  # noqa: E402
 
 # Pas par MPLBACKEND : les noyaux en hériteraient et n'afficheraient plus de figures.
 matplotlib.use("Agg")
+# Les longs d'abord : sinon un processeur finirait seul. Les carnets, du plus long au plus court.
+LONG = ("test_runs_in_", "test_site", "test_jouet", "test_navigateur", "test_demo")
+
+
+def pytest_addoption(parser):
+    """`--chapitre 04` : les seuls tests d'un chapitre."""
+    parser.addoption("--chapitre", default="", metavar="NN", help="début du nom d'un chapitre : ses tests, son carnet")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Ne garde que le chapitre demandé, s'il y en a un ; met les tests les plus longs en tête."""
+    if prefix := config.getoption("chapitre"):
+        names = [name for name in chapters.names() if name.startswith(prefix)]
+        if not names:
+            raise pytest.UsageError(f"aucun chapitre ne commence par « {prefix} » : {', '.join(chapters.names())}")
+        # Un exercice se nomme « gan.perte » : son chapitre, sans le numéro.
+        ours = [*names, *(f"[{name.partition('_')[2]}." for name in names)]
+        others = [item for item in items if not any(word in item.nodeid for word in ours)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+    def rank(item):
+        found = [i for i, word in enumerate(LONG) if word in item.nodeid]
+        name = next((name for name in chapters.names() if name in item.nodeid), None)
+        return found[0] if found else len(LONG), -chapters.path(name).stat().st_size if name else 0
+
+    items.sort(key=rank)
+
+
+def pytest_configure(config):
+    """Le compte rendu des tests (--junitxml) dit de quel commit il parle ; d'aucun, si des fichiers ont changé."""
+    report = config.stash.get(xml_key, None)  # None dans les processus qu'emploie pytest-xdist
+    if report:
+        asked = [subprocess.run(["git", "-C", cours.ROOT, *words], capture_output=True, text=True, encoding="utf-8")
+                 for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))]
+        clean = not any(answer.returncode for answer in asked) and not asked[1].stdout
+        report.add_global_property("commit", asked[0].stdout.strip() if clean else "aucun")
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +71,6 @@ def same_start():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def commit(record_testsuite_property):
-    """Le compte rendu des tests (--junitxml) dit de quel commit il parle ; d'aucun, si des fichiers ont changé."""
-    asked = [subprocess.run(["git", "-C", cours.ROOT, *words], capture_output=True, text=True, encoding="utf-8")
-             for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))]
-    clean = not any(answer.returncode for answer in asked) and not asked[1].stdout
-    record_testsuite_property("commit", asked[0].stdout.strip() if clean else "aucun")
 
 
 @pytest.fixture

@@ -2,18 +2,18 @@
 
 import importlib
 import itertools
+import math
 import pathlib
 
 import pytest
 import torch
-from answers.vae import kl, kl_standard, rate_bits
 
 from utils import exercises
 from utils.exercises import Spec, Verdict, check
 
-# Les réponses sont dans tests/answers, un module par chapitre, du même nom que celui des exercices.
-ANSWERS = {path.stem: importlib.import_module(f"answers.{path.stem}")
-           for path in sorted(pathlib.Path(__file__).with_name("answers").glob("*.py"))}
+# Les réponses sont dans tests/NN_slug/answers.py ; les exercices portent le nom du chapitre, sans son numéro.
+ANSWERS = {path.parent.name.partition("_")[2]: importlib.import_module(f"{path.parent.name}.answers")
+           for path in sorted(pathlib.Path(__file__).parent.glob("*/answers.py"))}
 RIGHT = {f"{chapter}.{name}": f for chapter, answers in ANSWERS.items() for name, f in answers.RIGHT.items()}
 
 
@@ -26,7 +26,7 @@ def rows(table):
 WRONG = rows("WRONG")
 
 
-# --- Chaque réponse de tests/answers ------------------------------------------------------------------------
+# --- Chaque réponse de answers.py ---------------------------------------------------------------------------
 
 
 def test_every_exercise_has_answers():
@@ -132,11 +132,42 @@ def test_every_accepted_variant_is_also_written_by_hand():
     assert not missing
 
 
-# --- Le moteur ----------------------------------------------------------------------------------------------
+# --- Le moteur, sur trois exercices d'essai -----------------------------------------------------------------
+
+
+def kl_standard(mu, logvar):
+    return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(dim=1)
+
+
+def rate_bits(mu, logvar):
+    return kl_standard(mu, logvar) / math.log(2)
+
+
+def reparameterize(mu, logvar, noise):
+    return mu + (0.5 * logvar).exp() * noise
+
+
+def _cases(n):
+    """Jeux de `n` tenseurs (5, 3), puis (1, 3)."""
+    rng = exercises.generator(0)
+    return [tuple(exercises.normal(rng, rows, 3) for _ in range(n)) for rows in (5, 1)]
+
+
+ENGINE = {
+    "essai.kl": Spec(kl_standard, lambda: _cases(2), {}),
+    "essai.rate_bits": Spec(rate_bits, lambda: _cases(2), {}),
+    "essai.reparameterize": Spec(reparameterize, lambda: _cases(3), {}, gradients=("mu", "logvar")),
+}
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Le moteur ne connaît que les exercices d'essai."""
+    monkeypatch.setattr(exercises, "exercises", lambda: ENGINE)
 
 
 @pytest.mark.parametrize("f, words", [
-    (lambda m, v: kl_standard(m, v).tolist(), "de type list"),
+    (lambda m, v: rate_bits(m, v).tolist(), "de type list"),
     (lambda m, v: kl_standard(m, v).sum().item(), "de type float"),
     (lambda m, v: rate_bits(m, v)[:, None], "forme obtenue (5, 1)"),
     (lambda m, v: rate_bits(m, v).squeeze(), "Forme attendue (1,), forme obtenue ()"),
@@ -148,19 +179,19 @@ def test_every_accepted_variant_is_also_written_by_hand():
     (lambda m, v: rate_bits(m, v.int().sigmoid().bitwise_not()), "Exception"),
     (torch.ones(5), "la fonction elle-même"),
 ])
-def test_generic_hints(f, words):
-    verdict = check("vae.rate_bits", f)
+def test_generic_hints(engine, f, words):
+    verdict = check("essai.rate_bits", f)
     assert verdict.status == "indice"
     assert words in verdict.message
 
 
-def test_failing_backward_is_a_hint():
+def test_failing_backward_is_a_hint(engine):
     def in_place(mu, logvar, noise):
         std = (0.5 * logvar).exp()
         std *= noise
         return mu + std
 
-    assert "rétropropagation" in check("vae.reparameterize", in_place).message
+    assert "rétropropagation" in check("essai.reparameterize", in_place).message
 
 
 def test_a_mask_may_be_of_any_type():
@@ -174,26 +205,26 @@ def test_a_mask_may_be_of_any_type():
         assert "de type list" in check("essai.above", lambda x: (x > 0).tolist()).message
 
 
-def test_unknown_exercise_lists_the_known_ones():
-    with pytest.raises(ValueError, match="« vae.kll ».*vae.active_units.*vae.slerp"):
-        check("vae.kll", kl)
+def test_unknown_exercise_lists_the_known_ones(engine):
+    with pytest.raises(ValueError, match="« essai.kll ».*essai.kl.*essai.reparameterize"):
+        check("essai.kll", kl_standard)
 
 
-def test_verdict_shows_itself():
+def test_verdict_shows_itself(engine):
     verdict = Verdict("indice", "« a < b » : voir `x < y` ?")
     assert repr(verdict) == "Indice — « a < b » : voir `x < y` ?"
     page = verdict._repr_html_()
     assert 'class="alert alert-warning"' in page
     assert "<code>x &lt; y</code>" in page and "«\u00a0a &lt; b\u00a0»\u00a0: voir" in page
-    assert "alert-success" in check("vae.kl", kl)._repr_html_()
-    assert "alert-info" in check("vae.kl", None)._repr_html_()
+    assert "alert-success" in check("essai.kl", kl_standard)._repr_html_()
+    assert "alert-info" in check("essai.kl", None)._repr_html_()
 
 
-def test_check_leaves_the_random_stream_alone():
+def test_check_leaves_the_random_stream_alone(engine):
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    check("vae.reparameterize", lambda m, v, e: m + torch.randn_like(m))
+    check("essai.reparameterize", lambda m, v, e: m + torch.randn_like(m))
     assert torch.equal(torch.rand(3), expected)
 
 

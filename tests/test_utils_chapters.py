@@ -54,10 +54,10 @@ class Doubled:
 def chapter(tmp_path, monkeypatch):
     """Écrit un chapitre d'essai, le charge, et rend son module."""
     monkeypatch.setattr(chapters, "ROOT", tmp_path)
-    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters" / "99_essai").mkdir(parents=True)
 
     def load(text=SOURCE):
-        (tmp_path / "chapters" / "99_essai.md").write_text(text, encoding="utf-8")
+        (tmp_path / "chapters" / "99_essai" / "cours.md").write_text(text, encoding="utf-8")
         return chapters.load_chapter("99_essai")
 
     chapters.load_chapter.cache_clear()
@@ -108,7 +108,7 @@ def test_a_chapter_is_loaded_once(chapter):
 def test_windows_line_ends_change_nothing(chapter, tmp_path):
     chapter()
     expected = chapters.code_cells("99_essai")
-    (tmp_path / "chapters" / "99_essai.md").write_bytes(SOURCE.replace("\n", "\r\n").encode())
+    (tmp_path / "chapters" / "99_essai" / "cours.md").write_bytes(SOURCE.replace("\n", "\r\n").encode())
     assert chapters.code_cells("99_essai") == expected
 
 
@@ -118,7 +118,16 @@ def test_an_unknown_chapter_is_refused_in_french(chapter):
         chapters.load_chapter("98_absent")
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in (chapters.ROOT / "chapters").glob("*.md")))
+def test_exercises_stand_beside_the_text(chapter, tmp_path):
+    """`exercices.py` est lu dans le dossier du chapitre ; un chapitre peut ne pas en avoir."""
+    chapter()
+    assert chapters.names() == ["99_essai"] and chapters.load_exercises("99_essai") is None
+    (tmp_path / "chapters" / "99_essai" / "exercices.py").write_text("EXERCISES = {}\n", encoding="utf-8")
+    assert chapters.load_exercises("99_essai").EXERCISES == {}
+    sys.modules.pop("exercices_99_essai")
+
+
+@pytest.mark.parametrize("name", chapters.names())
 def test_every_chapter_loads_in_silence(name, capsys):
     chapters.load_chapter(name)
     assert capsys.readouterr() == ("", "")

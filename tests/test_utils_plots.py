@@ -158,6 +158,9 @@ def test_curve_is_a_moving_average():
 def test_frozen_figures_are_lighter_and_look_the_same(monkeypatch):
     def busy():
         fig, ax = plt.subplots()
+        for i, colour in enumerate(plots.PALETTE):
+            ax.axhline(i / 4 - 1, color=colour, lw=3, label=colour)
+        ax.legend()
         points = torch.randn(2, 500, generator=torch.Generator().manual_seed(0))
         ax.scatter(*points, c=points[0], cmap="viridis")
         return fig
@@ -166,3 +169,17 @@ def test_frozen_figures_are_lighter_and_look_the_same(monkeypatch):
     light = plots.png(busy())
     assert len(light) < 0.7 * len(full)
     assert np.abs(opened(light).astype(int) - opened(full)).mean() < 2
+    for colour in plots.PALETTE:  # la courbe et sa légende
+        wanted = [int(colour[i:i + 2], 16) for i in (1, 3, 5)]
+        assert ((opened(full) == wanted).all(2) == (opened(light) == wanted).all(2)).all()
+
+
+def test_few_colours_are_all_kept():
+    """Sous la limite, rien ne change ; au-dessus, les plus répandues restent."""
+    ramp = np.stack([np.arange(100, dtype=np.uint8)] * 3, axis=1)[None].repeat(3, 0)
+    assert (np.asarray(plots.light(Image.fromarray(ramp)).convert("RGB")) == ramp).all()
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    picture[:20], picture[20:30] = (12, 34, 56), (12, 34, 57)
+    reduced = np.asarray(plots.light(Image.fromarray(picture)).convert("RGB"))
+    assert (reduced[:30] == picture[:30]).all() and len(np.unique(reduced.reshape(-1, 3), axis=0)) <= 128

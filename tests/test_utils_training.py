@@ -88,6 +88,14 @@ def test_bfloat16_only_when_asked_and_where_it_is_fast(asked, fast, monkeypatch)
     assert model.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("history, said", [
+    (training.History({"loss": [5.0] * 1700 + [0.1234] * 100}, 121.3), "1\u202f800 pas en 121 s, perte 0,123"),
+    (training.History({"loss": [12.5] * 50}, 3, finished=False), "50 pas en 3 s, perte 12,5, interrompu"),
+    (training.History(), "0 pas en 0 s")])
+def test_a_history_shows_itself_in_one_line(history, said):
+    assert repr(history) == said
+
+
 def test_history_and_final_message(capsys):
     model, step, batches = line()
     history = fit(model, lambda *b: {"loss": step(*b), "β": 0.25, "norme": model.weight.norm()}, batches, 7)

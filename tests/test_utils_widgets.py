@@ -92,8 +92,8 @@ def test_frozen_outputs_are_a_strip_and_a_slider_over_the_keys(frozen):
     assert set(strip["data"]) == {"image/png", "text/plain"} and strip["metadata"]["image/png"]["alt"] == ALT
     page = Page(slider["data"]["text/html"])
     images, (control,) = page.all("img"), page.all("input")
-    assert [base64.b64decode(i["src"].removeprefix("data:image/png;base64,")) for i in images] == [
-        plots.png(draw(**key)) for key in KEYS]
+    shown = [opened(base64.b64decode(i["src"].removeprefix("data:image/webp;base64,"))) for i in images]
+    assert all((a == opened(plots.png(draw(**key)))).all() for a, key in zip(shown, KEYS, strict=True))  # sans perte
     assert [i["title"] for i in images] == [
         "pente = 0,50 · n = 1", "pente = 1,00 · n = 2", "pente = 1,25 · n = 3"]
     assert all(i["alt"] == ALT for i in images) and control["aria-label"] == ALT
@@ -126,7 +126,7 @@ def test_frames_escape_what_they_are_given(frozen):
 
 
 def test_frames_need_one_label_each(frozen):
-    with published(), pytest.raises(ValueError):
+    with published(), pytest.raises(ValueError, match="2 figures pour 1 libellés"):
         widgets.frames([draw(1, 2), draw(2, 2)], ["seul"], alt=ALT)
 
 
@@ -151,11 +151,29 @@ def test_wide_pictures_are_stacked():
     assert sheet.shape == (300, 800, 3) and [sheet[100 * i + 50, 400, 0] for i in range(3)] == [0, 10, 20]
 
 
-def test_frozen_strip_is_light(frozen):
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(buffer, "PNG")
-    sheet = Image.open(io.BytesIO(widgets._strip([buffer.getvalue()])))
-    assert sheet.mode == "P" and len(sheet.getcolors()) <= 128
+def noisy(count):
+    """`count` images PNG de bruit, que rien ne compresse."""
+    for i in range(count):
+        buffer = io.BytesIO()
+        pixels = np.random.default_rng(i).integers(0, 256, (260, 300, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(buffer, "PNG")
+        yield buffer.getvalue()
+
+
+def test_frozen_sheets_fit_their_weight(frozen):
+    """Une planche trop lourde montre moins de positions, plus petites ; elle reste lisible sans noyau."""
+    light, heavy = (widgets._strip(list(pictures)) for pictures in (shades(4, 300, 260), noisy(4)))
+    assert opened(light).shape == (520, 600, 3)
+    assert 0 < len(Image.open(io.BytesIO(heavy)).getcolors()) <= 128 and opened(heavy).shape[0] <= 260
+
+
+@pytest.mark.parametrize("pictures, kept", [(shades(9, 300, 260), 9), (noisy(9), 3)])
+def test_a_frozen_slider_fits_its_weight(frozen, monkeypatch, pictures, kept):
+    """Trop lourd, il garde moins de positions, régulièrement espacées, de la première à la dernière."""
+    with published() as outputs:
+        widgets._show_frames(list(pictures), list("abcdefghi"), ALT)
+    titles = [image["title"] for image in Page(outputs[1]["data"]["text/html"]).all("img")]
+    assert titles == (list("abcdefghi") if kept == 9 else ["a", "e", "i"])
 
 
 # --- Avec un noyau --------------------------------------------------------------------------------

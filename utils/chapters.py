@@ -1,7 +1,11 @@
-"""Lire un chapitre, et en faire un module : une seule définition de ce qui est enseigné."""
+"""Trouver les chapitres, les lire, et en faire des modules : une seule définition de ce qui est enseigné.
+
+Un chapitre est un dossier `chapters/NN_slug` qui contient `cours.md` ; tout le cours les trouve ainsi.
+"""
 
 import ast
 import functools
+import importlib.util
 import re
 import sys
 import types
@@ -21,12 +25,16 @@ class Cell(NamedTuple):
     line: int
 
 
+def names() -> list[str]:
+    """Noms des chapitres (« NN_slug »), dans l'ordre."""
+    return sorted(source.parent.name for source in (ROOT / "chapters").glob("*/cours.md"))
+
+
 def path(name: str):
-    """Chemin de la source du chapitre `name` (« 03_vae ») ; FileNotFoundError en français s'il manque."""
-    source = ROOT / "chapters" / f"{name}.md"
+    """Chemin de la source du chapitre `name` (« NN_slug ») ; FileNotFoundError en français s'il manque."""
+    source = ROOT / "chapters" / name / "cours.md"
     if not source.exists():
-        known = ", ".join(sorted(p.stem for p in source.parent.glob("*.md")))
-        raise FileNotFoundError(f"Pas de chapitre « {name} ». Chapitres présents : {known}.")
+        raise FileNotFoundError(f"Pas de chapitre « {name} ». Chapitres présents : {', '.join(names())}.")
     return source
 
 
@@ -58,4 +66,15 @@ def load_chapter(name: str) -> types.ModuleType:
         if "modele" in cell.tags:
             # Les lignes vides donnent aux erreurs le vrai numéro de ligne de la source.
             exec(compile("\n" * (cell.line - 1) + cell.source, file, "exec"), module.__dict__)
+    return module
+
+
+def load_exercises(name: str) -> types.ModuleType | None:
+    """Module `exercices.py` du chapitre `name`, ou None s'il n'en a pas ; il est lu à chaque appel."""
+    file = path(name).with_name("exercices.py")
+    if not file.exists():
+        return None
+    spec = importlib.util.spec_from_file_location(f"exercices_{name}", file)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module

@@ -1,5 +1,6 @@
 """Appareil, budget et graine : ce que chaque chapitre règle dans sa première cellule."""
 
+import contextlib
 import os
 import pathlib
 import random
@@ -51,6 +52,28 @@ def seed_everything(seed: int = 0) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def budget_steps(*, test: int, rapide: int, complet: int) -> int:
+    """Nombre de pas du budget en cours, au plus ce que dit la variable COURS_PAS, si elle est posée.
+
+    Pas d'entraînement, ou répétitions d'un calcul qui prendrait des heures sans GPU (images à engendrer, à juger). Les
+    tests jouent ainsi la branche « complet » de chaque carnet.
+    """
+    wanted, most = budget(test=test, rapide=rapide, complet=complet), os.environ.get("COURS_PAS")
+    return min(wanted, int(most)) if most else wanted
+
+
+@contextlib.contextmanager
+def randomness_kept():
+    """Ce que l'on tire dans ce contexte ne change rien aux tirages suivants de Python, de NumPy et de PyTorch."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 def frozen() -> bool:

@@ -35,7 +35,7 @@ def progress(iterable: Iterable | int, desc: str = "", **options) -> tqdm:
                 disable=config.frozen(), leave=False, **options)
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """Ce qu'un entraînement a mesuré : par grandeur, une liste d'un nombre par pas ; la durée en secondes."""
 
@@ -45,6 +45,12 @@ class History:
 
     def __getitem__(self, key: str) -> list[float]:
         return self.values[key]
+
+    def __repr__(self) -> str:
+        """« 1 800 pas en 121 s, perte 0,12 » : une ligne, où la perte est la moyenne des cent derniers pas."""
+        last, steps = self.values.get("loss", ())[-100:], f"{self.steps:,}".replace(",", "\u202f")
+        loss = f", perte {sum(last) / len(last):.3g}".replace(".", ",") if last else ""
+        return f"{steps} pas en {self.seconds:.0f} s{loss}" + ("" if self.finished else ", interrompu")
 
     @property
     def steps(self) -> int:
@@ -122,7 +128,7 @@ def fit(model: nn.Module, step: Callable, batches, n_steps: int, *, lr: float = 
                                          f"(lr = {lr}) ou bornez le gradient (clip = 1).")
                     bar.set_postfix_str(f"perte {loss:.4g}".replace(".", ","))
                 if live and (i + 1) % live_every == 0 and not last:
-                    _watch(live, model, device)
+                    _watch(live, model)
                     model.train()
                 if name and time.perf_counter() - saved > SAVE_EVERY:
                     run.save(seconds_before + time.perf_counter() - began)
@@ -145,17 +151,17 @@ def fit(model: nn.Module, step: Callable, batches, n_steps: int, *, lr: float = 
     history.values = {key: column.tolist() for key, column in run.history().items()}
     model.eval()
     if live:
-        _watch(live, model, device)
+        _watch(live, model)
     if history.finished:
         rate = (n_steps - start) / max(1e-9, time.perf_counter() - began)
         print(f"{n_steps} pas en {history.seconds:.0f} s ({rate:.0f} pas/s, {config.hardware()}).")
     return history
 
 
-def _watch(live: Callable[[], None], model: nn.Module, device: torch.device) -> None:
+def _watch(live: Callable[[], None], model: nn.Module) -> None:
     """Appelle `live`, modèle en mode évaluation, sans consommer le hasard de l'entraînement."""
     model.eval()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with config.randomness_kept():
         live()
 
 

@@ -18,21 +18,43 @@ _MOVE = ("const d=this.closest('div');d.querySelectorAll('img').forEach((im,i)=>
          "{im.style.display=i==this.value?'block':'none';if(i==this.value)d.querySelector('output').value=im.title})")
 
 
-def _strip(pictures: Sequence[bytes], most: int = 4) -> bytes:
-    """Planche PNG d'au plus `most` images prises à intervalles réguliers, de la première à la dernière."""
-    most = min(most, len(pictures))
-    chosen = [pictures[round(i * (len(pictures) - 1) / max(1, most - 1))] for i in range(most)]
-    opened = [Image.open(io.BytesIO(p)).convert("RGB") for p in chosen]
+STRIP, FRAMES = 32_000, 90_000  # octets : poids d'une planche et d'un curseur figés, pour qu'un carnet reste sous 3 Mo
+
+
+def _even(n: int, most: int) -> list[int]:
+    """Au plus `most` rangs de 0 à n − 1, à intervalles réguliers, du premier au dernier."""
+    most = min(most, n)
+    return [round(i * (n - 1) / max(1, most - 1)) for i in range(most)]
+
+
+def _strip(pictures: Sequence[bytes]) -> bytes:
+    """Planche PNG de quatre images au plus, à intervalles réguliers ; figée, elle tient en STRIP octets."""
+    opened = [Image.open(io.BytesIO(p)).convert("RGB") for p in pictures]
+    if not config.frozen():
+        return _sheet(opened, 4, 1000)
+    tries = (_sheet(opened, most, width) for most, width in ((4, 1000), (4, 800), (2, 900), (2, 700), (2, 500)))
+    return next((sheet for sheet in tries if len(sheet) <= STRIP), None) or _sheet(opened, 1, 700)
+
+
+def _sheet(opened: list[Image.Image], most: int, width: int) -> bytes:
+    """Planche PNG d'au plus `most` images et de `width` pixels de large."""
+    opened = [opened[i] for i in _even(len(opened), most)]
     w, h = (max(size) for size in zip(*(im.size for im in opened), strict=True))
-    columns = 1 if w > 700 else min(2, most)  # une figure large reste lisible sur sa propre ligne
-    sheet = Image.new("RGB", (columns * w, -(-most // columns) * h), "white")
+    columns = 1 if w > 700 else min(2, len(opened))  # une figure large reste lisible sur sa propre ligne
+    sheet = Image.new("RGB", (columns * w, -(-len(opened) // columns) * h), "white")
     for i, im in enumerate(opened):
         sheet.paste(im, ((i % columns) * w, (i // columns) * h))
-    sheet.thumbnail((1000, 1400))
-    if config.frozen():  # la réduction a multiplié les nuances : 128 couleurs suffisent à un repli
-        sheet = sheet.quantize(128, dither=Image.Dither.NONE)
+    sheet.thumbnail((width, 1400))
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=config.frozen())  # près d'une demi-seconde : seul un carnet à garder la vaut
+    # Optimiser prend près d'une demi-seconde : seul un carnet à garder la vaut.
+    (plots.light(sheet) if config.frozen() else sheet).save(buffer, "PNG", optimize=config.frozen())
+    return buffer.getvalue()
+
+
+def _webp(picture: bytes) -> bytes:
+    """La même image en WebP sans perte, deux fois moins lourd que PNG ; tout navigateur le lit, GitHub non."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").save(buffer, "WEBP", lossless=True, quality=100, method=6)
     return buffer.getvalue()
 
 
@@ -41,10 +63,11 @@ def _slider(pictures: Sequence[bytes], labels: Sequence[str], alt: str) -> str:
 
     `data-lm-suppress-shortcuts` demande à JupyterLab de lui laisser les flèches du clavier.
     """
+    kind = "webp" if config.frozen() else "png"
     images = "".join(
         f'<img alt="{html.escape(alt)}" title="{html.escape(label)}" '
         f'style="display:{"none" if i else "block"};max-width:100%" '
-        f'src="data:image/png;base64,{base64.b64encode(p).decode()}">'
+        f'src="data:image/{kind};base64,{base64.b64encode(p).decode()}">'
         for i, (p, label) in enumerate(zip(pictures, labels, strict=True)))
     return (f'<div>{images}<input data-lm-suppress-shortcuts type="range" min="0" max="{len(pictures) - 1}" value="0" '
             f'style="width:60%" aria-label="{html.escape(alt)}" oninput="{_MOVE}"> '
@@ -58,9 +81,18 @@ def frames(figures: Sequence[plt.Figure], labels: Sequence[str], *, alt: str) ->
 
 
 def _show_frames(pictures: Sequence[bytes], labels: Sequence[str], alt: str) -> None:
+    """Planche, puis curseur HTML ; figé, il garde autant de positions que FRAMES le permet, trois au moins."""
+    if len(pictures) != len(labels):
+        raise ValueError(f"{len(pictures)} figures pour {len(labels)} libellés : il en faut un par figure.")
     arguments = plots.bundle(_strip(pictures), alt)
     display(arguments.pop("obj"), **arguments)
-    display(HTML(_slider(pictures, labels, alt)))
+    chosen = list(range(len(pictures)))
+    if config.frozen():
+        pictures = list(map(_webp, pictures))
+        counts = range(len(pictures), 3, -1)
+        chosen = next((ranks for ranks in (_even(len(pictures), n) for n in counts)
+                       if sum(len(pictures[i]) for i in ranks) <= FRAMES), _even(len(pictures), 3))
+    display(HTML(_slider([pictures[i] for i in chosen], [labels[i] for i in chosen], alt)))
 
 
 def explore(f: Callable[..., plt.Figure], *, alt: str, keys: Sequence[dict],
