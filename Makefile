@@ -7,7 +7,7 @@ CONVIENT := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c '$(CONVIENT)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: aide cours demo test notebooks site publication banc adresse propre
+.PHONY: aide cours demo test notebooks entrainer banc site publication adresse propre
 
 aide:  ## affiche cette liste (cible par défaut)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -18,12 +18,15 @@ cours: $(VENV)/.cours  ## installe le cours au premier appel, puis l'ouvre dans 
 demo: $(VENV)/.cours  ## projette les figures interactives, plein écran et sans code ; CH=03 pour un seul chapitre
 	@$(BIN)/python scripts/demo.py $(CH)
 
-test: $(VENV)/.test  ## vérifie tout : style, mathématiques, carnets exécutés, site
+test: $(VENV)/.test  ## vérifie tout : style, mathématiques, carnets exécutés, site ; CH=03 pour un seul chapitre
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest --junitxml=build/essais.xml
+	$(BIN)/python -m pytest -n auto $(if $(CH),--chapitre $(CH),--junitxml=build/essais.xml)
 
 notebooks: $(VENV)/.cours  ## régénère et exécute les carnets ; CH=03 pour un seul chapitre
 	$(BIN)/python scripts/notebooks.py --executer $(if $(CH),--chapitre $(CH))
+
+entrainer: $(VENV)/.cours  ## refait les modèles livrés d'un chapitre (des heures) : make entrainer CH=03
+	$(BIN)/python scripts/lancer.py entrainement $(CH)
 
 site: $(VENV)/.site  ## construit le site, dans build/site/html
 	$(BIN)/python scripts/site_web.py
@@ -31,9 +34,9 @@ site: $(VENV)/.site  ## construit le site, dans build/site/html
 publication: $(VENV)/.test  ## construit et valide une version, dans dist/
 	$(BIN)/python scripts/publier.py
 
-banc: $(VENV)/.test  ## refait toutes les mesures citées (plusieurs heures), puis leur tableau, benchmarks/RESULTATS.md
+banc: $(VENV)/.test  ## refait les mesures citées (des heures), puis leur tableau ; CH=03 pour un seul chapitre
 	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
-	for banc in vae flots gan diffusion tableau resultats; do $(BIN)/python benchmarks/$$banc.py || exit 1; done
+	$(BIN)/python scripts/lancer.py banc $(CH)
 
 adresse: $(VENV)/.cours  ## change l'adresse publique du dépôt : make adresse URL=https://github.com/nom/depot
 	$(BIN)/python scripts/adresse.py $(URL)

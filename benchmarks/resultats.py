@@ -1,14 +1,15 @@
-"""Rassemble les mesures de benchmarks/results dans un seul tableau : python benchmarks/resultats.py"""
+"""Rassemble les mesures de benchmarks/*.json dans un seul tableau : python benchmarks/resultats.py"""
 
 import json
 import pathlib
+import sys
 
-import commun
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from utils import checkpoints
+from utils import checkpoints, lab  # noqa: E402
 
-RESULTS = pathlib.Path(__file__).parent / "results"
-PAGE = RESULTS.parent / "RESULTATS.md"
+PAGE = lab.RESULTS / "RESULTATS.md"
+TITLES = ("modeles", "jouets", "curseurs", "demonstrations")  # ce qui suit se nomme tout seul
 SETTING = ("date", "machine", "fils", "python", "torch", "budget_cpu_s")
 TITLE = """# Les mesures du cours
 
@@ -33,7 +34,7 @@ def rows(bench: str, name: str, values: dict, inherited: dict) -> list[str]:
     nested = {key: value for key, value in values.items() if isinstance(value, dict)}
     if nested:
         return [row for key, value in nested.items()
-                for row in rows(bench, key if key in ("modeles", "jouets") else f"{name}, {key}", value, setting)]
+                for row in rows(bench, key if key in TITLES else f"{name}, {key}", value, setting)]
     facts = " ; ".join(f"{key.replace('_', ' ')} {written(value)}" for key, value in values.items()
                        if key not in SETTING)
     cells = (bench, name.replace("_", " "), setting["machine"], setting["fils"],
@@ -43,13 +44,13 @@ def rows(bench: str, name: str, values: dict, inherited: dict) -> list[str]:
 
 def page() -> str:
     """Le texte de RESULTATS.md."""
-    lines = [row for path in sorted(RESULTS.glob("*.json"))
+    lines = [row for path in sorted(lab.RESULTS.glob("*.json"))
              for name, values in json.loads(path.read_text(encoding="utf-8")).items()
              for row in rows(path.stem, name, values, {})]
     return "\n".join([TITLE, HEADER, *lines]) + "\n"
 
 
 if __name__ == "__main__":
-    if not commun.TRIAL:
+    if not lab.TRIAL:
         checkpoints.write_bytes(PAGE, page().encode())
     print(page())

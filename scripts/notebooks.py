@@ -351,7 +351,8 @@ def main(argv: list[str] | None = None, root: pathlib.Path = ROOT) -> int:
                 continue  # un autre chapitre, en chantier : ses sorties ne se perdent pas
             print(f"{chapter.name} ... ", end="", flush=True)
             # Les autres chapitres ne font que remettre à jour leurs liens.
-            print(build(made, depot, force=chosen.executer and chapter in ours, run=not chosen.sans_execution), flush=True)
+            force = chosen.executer and chapter in ours
+            print(build(made, depot, force=force, run=not chosen.sans_execution), flush=True)
         sommaire.write_readme(root)
     except BuildError as error:
         print(f"\n{error}", file=sys.stderr)

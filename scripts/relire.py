@@ -144,7 +144,8 @@ def excuse(remark: Remark) -> str | None:
 
 def files() -> list[pathlib.Path]:
     """Les textes du cours : ceux de la racine et de ses dossiers, sauf les mesures, que `make banc` écrit."""
-    found = {*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md"), *ROOT.glob("site/glossaire.toml")}
+    found = {*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md"), *ROOT.glob("chapters/*/*.md"),
+             *ROOT.glob("chapters/*/glossaire.toml")}
     return sorted(found - {ROOT / "benchmarks" / "RESULTATS.md"})
 
 

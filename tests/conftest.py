@@ -2,7 +2,10 @@
 
 import os
 import random
+import shutil
 import subprocess
+import sys
+import tempfile
 from urllib.parse import urlsplit
 
 import cours
@@ -20,7 +23,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from _pytest.junitxml import xml_key  # noqa: E402
-from navigateur import CHROMIUM, FLAGS, PATIENCE, api  # noqa: E402
+from navigateur import CHROMIUM, FLAGS, PATIENCE, api, student_environment  # noqa: E402
 
 from utils import chapters  # noqa: E402
 
@@ -98,3 +101,28 @@ def page():
     local = {("http", "127.0.0.1"), ("ws", "127.0.0.1"), ("data", None), ("blob", None)}
     assert not [url for url in requests if urlsplit(url)[:1] + (urlsplit(url).hostname,) not in local]
     assert not errors
+
+
+@pytest.fixture
+def course():
+    """Copie des carnets, rangée dans le cours pour qu'ils le retrouvent, et l'adresse où elle est servie.
+
+    Rien de ce que JupyterLab enregistre (carnets, réglages, onglets ouverts) n'en sort. L'arrêt du serveur
+    arrête ses noyaux ; s'il fallait le tuer, ils le verraient disparaître et s'arrêteraient seuls.
+    """
+    shared = cours.ROOT / ".jupyter"
+    with tempfile.TemporaryDirectory(prefix="essai-", dir=shared, ignore_cleanup_errors=True) as name:
+        copy = shared / name
+        for folder in ("scripts", "chapters", "notebooks"):
+            shutil.copytree(cours.ROOT / folder, copy / folder)
+        server = subprocess.Popen([sys.executable, copy / "scripts/cours.py", "--no-browser"],
+                                  env=student_environment(), stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        try:
+            yield copy, next(line.strip() for line in server.stdout if "http://" in line)
+        finally:
+            server.terminate()
+            try:
+                server.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.communicate()

@@ -1,8 +1,8 @@
 """Dans le noyau d'un carnet que joue nbval : le garde du GPU, la seconde exécution, les curseurs, les solutions.
 
-`install` s'accroche à l'interpréteur IPython. Après chaque cellule, sans rien changer à la suite du carnet (ni au hasard,
-ni aux sorties), une ligne JSON du fichier COURS_EPREUVE dit ce qui a été fait et ce qui a manqué. Un noyau suffit ainsi à
-ce qui demanderait quatre exécutions du chapitre.
+`install` s'accroche à l'interpréteur IPython. Après chaque cellule, sans rien changer à la suite du carnet (ni au
+hasard, ni aux sorties), une ligne JSON du fichier COURS_EPREUVE dit ce qui a été fait et ce qui a manqué. Un noyau
+suffit ainsi à ce qui demanderait quatre exécutions du chapitre.
 """
 
 import ast
@@ -26,7 +26,7 @@ class Watch:
 
     def __init__(self, shell, chapter: str, report: str):
         self.shell, self.report, self.began = shell, report, 0.0
-        cells = [cell for cell in chapters.code_cells(chapter)]
+        cells = chapters.code_cells(chapter)
         taught = [i for i, cell in enumerate(cells) if "solution" not in cell.tags]
         # Pour chaque cellule du carnet de l'étudiant, les solutions qui la suivent dans le chapitre.
         self.solutions = iter([[cell.source for cell in cells[i + 1:j]]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import sommaire
 import typographie
 
 import notebooks
@@ -15,16 +16,19 @@ from utils import chapters, checkpoints
 
 ROOT = notebooks.ROOT
 UTILS = sorted((ROOT / "utils").rglob("*.py"))
-CHAPTERS = sorted((ROOT / "chapters").glob("*.md"))
+CHAPTERS = [chapter.source for chapter in sommaire.chapters(ROOT)]
+PROGRAMS = sorted((ROOT / "chapters").glob("*/*.py"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUER.md", ROOT / "CHANGELOG.md",
-         *sorted(path for folder in ("enseignant", "publication", "site") for path in (ROOT / folder).glob("*.md"))]
-ABOVE_UTILS = {"tests", "chapters", "scripts", "benchmarks", "notebooks", "adresse", "cours", "demo",
-               "publier", "relire", "site_web", "typographie", "versions"}
+         *sorted((ROOT / "chapters").glob("*/seance.md")), *sorted((ROOT / "chapters").glob("*/mesures.md")),
+         *sorted(path for folder in ("publication", "site") for path in (ROOT / folder).glob("*.md"))]
+ABOVE_CHAPTERS = {"tests", "scripts", "benchmarks", *(path.stem for path in (ROOT / "scripts").glob("*.py"))}
+ABOVE_UTILS = ABOVE_CHAPTERS | {"chapters"}
 
-# Les seuls voisins que utils s'autorise en plus de config : reconstruire une classe enseignée, écrire un
-# état d'entraînement, rendre une figure en PNG.
-SIBLINGS = {"checkpoints.py": {"utils.chapters"}, "training.py": {"utils.checkpoints"},
-            "widgets.py": {"utils.plots"}}
+# Les seuls voisins que utils s'autorise en plus de config : reconstruire une classe enseignée, trouver les exercices,
+# écrire un état d'entraînement, rendre une figure en PNG, entraîner et livrer.
+SIBLINGS = {"checkpoints.py": {"utils.chapters"}, "exercises.py": {"utils.chapters"},
+            "training.py": {"utils.checkpoints"}, "widgets.py": {"utils.plots"},
+            "lab.py": {"utils.checkpoints", "utils.training"}}
 
 
 def name(path):
@@ -71,12 +75,39 @@ def imports(tree):
 def test_utils_siblings_ignore_each_other(path):
     """Dans utils, on n'importe que config, et ce que dit SIBLINGS."""
     allowed = {"utils.config"} | SIBLINGS.get(path.name, set())
-    package = "utils.exercises" if path.parent.name == "exercises" else None
     for module in imports(ast.parse(path.read_text(encoding="utf-8"))):
         assert not module.startswith("."), f"import relatif : {module}"
         assert module.split(".")[0] not in ABOVE_UTILS
-        inside = package and module.startswith(package)
-        assert module.split(".")[0] != "utils" or module in allowed or inside, module
+        assert module.split(".")[0] != "utils" or module in allowed, module
+
+
+def test_utils_is_small():
+    """Une douzaine de petits fichiers, et aucun dossier."""
+    assert len(UTILS) <= 13 and {path.parent for path in UTILS} == {ROOT / "utils"}
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=name)
+def test_programs_of_a_chapter_stand_on_utils(path):
+    """Les programmes d'un chapitre n'importent que utils : un autre chapitre se prend par `load_chapter`."""
+    used = {module.split(".")[0] for module in imports(ast.parse(path.read_text(encoding="utf-8")))}
+    assert not used & ABOVE_UTILS
+    assert path.name in ("exercices.py", "entrainement.py", "banc.py")
+
+
+def test_nothing_else_names_a_chapter():
+    """Hors de son dossier, de ses tests et du manifeste, rien n'est écrit à la main sur un chapitre."""
+    found = []
+    for path in shipped(".md", ".py", ".toml", ".yml", ".txt", ".json", ".html", ".css", ".js", ""):
+        parts = path.relative_to(ROOT).parts
+        own = parts[0] in ("chapters", "tests") and re.match(r"\d\d_", parts[1]) or parts[0] == "notebooks"
+        result = parts[0] == "benchmarks" and path.suffix == ".json"  # écrit par banc.py
+        if own or result or name(path) in ("checkpoints/manifest.json", "benchmarks/RESULTATS.md"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        if name(path) == "README.md":
+            text = re.sub(r"<!-- (\w+) : écrit.*?<!-- fin : \1 -->", "", text, flags=re.DOTALL)
+        found += [f"{name(path)} : {chapter.name}" for chapter in sommaire.chapters(ROOT) if chapter.name in text]
+    assert not found
 
 
 @pytest.mark.parametrize("path", UTILS, ids=name)
@@ -86,7 +117,7 @@ def test_utils_knows_no_chapter(path):
     described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     written = [str(node.value) for node in ast.walk(tree)
                if isinstance(node, ast.Constant) and id(node) not in described]
-    assert not [text for text in written for chapter in CHAPTERS if chapter.stem in text]
+    assert not [text for text in written for chapter in sommaire.chapters(ROOT) if chapter.name in text]
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
@@ -95,23 +126,23 @@ def test_chapters_stand_on_utils_only(path):
     for cell in notebooks.jupytext.read(path, fmt="md").cells:
         if cell.cell_type == "code":
             used = re.findall(r"^\s*(?:from|import)\s+(\w+)", cell.source, re.MULTILINE)
-            assert not ABOVE_UTILS & set(used)
+            assert not ABOVE_UTILS & set(used), used
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
 def test_chapter_reads_the_same_everywhere(path):
     """utils.chapters, qui se passe de jupytext, voit les mêmes cellules de code que les carnets."""
     cells = [cell for cell in notebooks.jupytext.read(path, fmt="md").cells if cell.cell_type == "code"]
-    seen = [(list(cell.tags), cell.source.rstrip()) for cell in chapters.code_cells(path.stem)]
+    seen = [(list(cell.tags), cell.source.rstrip()) for cell in chapters.code_cells(path.parent.name)]
     assert seen == [(notebooks.tags(cell), cell.source.rstrip()) for cell in cells]
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
 def test_model_cells_only_define(path):
     """Une cellule `modele` ne contient qu'imports, constantes, fonctions et classes, et se charge."""
-    chapters.load_chapter(path.stem)
+    chapters.load_chapter(path.parent.name)
     kinds = ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.FunctionDef | ast.ClassDef
-    for cell in chapters.code_cells(path.stem):
+    for cell in chapters.code_cells(path.parent.name):
         if "modele" in cell.tags:
             others = [node for node in ast.parse(cell.source).body if not isinstance(node, kinds)]
             assert not list(map(ast.unparse, others)), f"ligne {cell.line}"
@@ -171,7 +202,7 @@ def test_requirements_are_bounded(path):
 
 def test_one_public_address():
     """L'adresse du dépôt vient partout de pyproject.toml ; chapitres et code n'en écrivent aucune."""
-    owner, repo = notebooks.address(ROOT).split("/")[-2:]
+    owner, repo = sommaire.address(ROOT).split("/")[-2:]
     for path in shipped(".md", ".ipynb", ".py", ".toml", ".yml", ".txt"):
         text = path.read_text(encoding="utf-8")
         copies = set(re.findall(rf"github(?:\.com)?/([\w.-]+)/{re.escape(repo)}\b", text))
@@ -210,21 +241,20 @@ def test_french_typography(path):
 
 
 def test_readme_quotes_what_was_measured():
-    """Chaque durée du README est celle que note un carnet ; chaque mesure est dans benchmarks/ ou le manifeste."""
+    """Chaque mesure est dans benchmarks/ ou le manifeste ; les tableaux viennent des chapitres et des carnets."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in notebooks.targets(ROOT):
-        if target.without == "solution":
-            facts = notebooks.read(target.path).metadata.cours
-            row = next(line for line in readme.splitlines() if f"]({target.name})" in line)
-            assert facts["budget"] == "rapide" and f"| {facts['secondes']} s |" in row, row
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks/results").glob("*.json")]
+    assert readme == sommaire.readme(ROOT), "relancez : make notebooks"
+    for chapter in sommaire.chapters(ROOT):
+        seconds = sommaire.facts(ROOT, chapter)["secondes"]
+        assert f"](notebooks/{chapter.name}.ipynb) | {chapter.lecture} | {seconds} s |" in readme
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks").glob("*.json")]
     measured = re.findall(r"\d+\.\d+", json.dumps([results, checkpoints.models()]))
     quoted = re.findall(r"\d+,\d+", readme.split("## Ce qui est mesuré")[1].split("\n## ")[0])
     assert quoted and not set(quoted) - {number.replace(".", ",") for number in measured}
 
 
 def test_results_page_is_the_one_the_measures_give():
-    """benchmarks/RESULTATS.md rassemble les mesures de benchmarks/results ; correction : benchmarks/resultats.py."""
+    """benchmarks/RESULTATS.md rassemble les mesures de benchmarks/*.json ; correction : benchmarks/resultats.py."""
     run = subprocess.run([sys.executable, "benchmarks/resultats.py"], capture_output=True, cwd=ROOT,
                          env={**os.environ, "COURS_BUDGET": "test", "PYTHONIOENCODING": "utf-8"})
     assert run.returncode == 0, run.stderr.decode()

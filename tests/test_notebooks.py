@@ -1,4 +1,7 @@
-"""Les carnets enregistrés sont à jour, complets et légers ; ceux de l'étudiant s'exécutent d'un noyau neuf, une fois."""
+"""Les carnets enregistrés sont à jour, complets et légers ; ceux de l'étudiant s'exécutent, une fois, d'un noyau neuf.
+
+Les longs d'abord (voir conftest.py) : chaque carnet est joué en entier dans un processus à lui.
+"""
 
 import base64
 import io
@@ -30,7 +33,7 @@ def target(request):
 
 
 def test_up_to_date_and_complete():
-    """Mêmes cellules que les chapitres, exécutées, sans erreur, images décrites, aucune sortie en double ; README à jour."""
+    """Mêmes cellules que les chapitres, exécutées, images décrites, aucune sortie en double ; README à jour."""
     assert not notebooks.verify(notebooks.ROOT), "relancez : make notebooks"
 
 
@@ -38,7 +41,7 @@ def test_student_version_hides_solutions(target):
     """L'étudiant ne voit aucune solution, le corrigé aucune ébauche, et aucune balise ne reste."""
     notebook = notebooks.read(target.path)
     assert not [cell.id for cell in notebook.cells if target.without in notebooks.tags(cell)]
-    assert not [cell.id for cell in notebook.cells if re.search("#region|{{(depot|entete|voisins|chapitres)", cell.source)]
+    assert not [cell.id for cell in notebook.cells if re.search("#region|{{(depot|entete|voisins|chap)", cell.source)]
 
 
 def test_light_enough(target):
@@ -90,9 +93,9 @@ def test_runs_in_fresh_kernel(target, tmp_path):
     startup.parent.mkdir(parents=True)
     startup.write_text(STARTUP, encoding="utf-8")
     report = tmp_path / "epreuve.jsonl"
-    env = {**os.environ, "IPYTHONDIR": str(tmp_path), "COURS_EPREUVE": str(report), "COURS_CHAPITRE": target.chapter.name,
-           "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ["PYTHONPATH"]])}
-    played(target, env)
+    played(target, {**os.environ, "IPYTHONDIR": str(tmp_path), "COURS_EPREUVE": str(report),
+                    "COURS_CHAPITRE": target.chapter.name,
+                    "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ["PYTHONPATH"]])})
     said = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
     faults = [f"cellule {i} : {fault}" for i, one in enumerate(said, 1) for fault in one["fautes"]]
     assert not faults, "\n".join(faults)
@@ -112,7 +115,8 @@ def played(target, env):
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
 
 
-@pytest.mark.skipif(not os.environ.get("COURS_PAS"), reason="long : .ci/run le joue, pas d'entraînement plafonnés (COURS_PAS)")
+@pytest.mark.skipif(not os.environ.get("COURS_PAS"), reason="long : .ci/run le joue, pas plafonnés (COURS_PAS)")
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("target", STUDENTS, ids=lambda target: target.name)
 def test_runs_in_full_budget(target):
     """La branche `complet` de chaque carnet, nombre de pas d'entraînement plafonné, tout le reste en vraie grandeur."""

@@ -12,13 +12,16 @@ import zipfile
 
 import publier
 import pytest
+import sommaire
 
 import notebooks
 
 pytestmark = pytest.mark.skipif(
     subprocess.run(["git", "-C", publier.ROOT, "rev-parse"], capture_output=True).returncode != 0,
     reason="ce dossier n'est pas un dépôt git : on ne publie que d'un dépôt")
-NOTEBOOK = "notebooks/03_vae.ipynb"
+CORRECTED = next(target for target in notebooks.targets(publier.ROOT) if target.corrected)
+CHAPTER = f"chapters/{CORRECTED.chapter.name}/cours.md"
+NOTEBOOK = f"notebooks/{CORRECTED.path.name}"
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +32,8 @@ def student():
 
 @pytest.fixture(scope="module")
 def solution():
-    """Une cellule de code et une cellule de texte qui donnent des solutions du chapitre 3."""
-    corrected = notebooks.read(publier.ROOT / "notebooks/corriges/03_vae.ipynb").cells
+    """Une cellule de code et une cellule de texte qui donnent des solutions."""
+    corrected = notebooks.read(CORRECTED.path).cells
     given = [cell for cell in corrected if "solution" in notebooks.tags(cell)]
     return {kind: next(cell.source for cell in given if cell.cell_type == kind) for kind in ("code", "markdown")}
 
@@ -69,7 +72,7 @@ def test_a_leak_is_found_wherever_it_hides(solution, place):
     """La même solution, glissée à douze endroits, est trouvée douze fois."""
     hidden = base64.b64encode(solution["markdown"].encode()).decode()
     stream = {"output_type": "stream", "name": "stdout", "text": solution["markdown"]}
-    chapter = (publier.ROOT / "chapters/03_vae.md").read_bytes()
+    chapter = (publier.ROOT / CHAPTER).read_bytes()
     planted = {
         "cellule de code": lambda: with_cell(**code(solution["code"])),
         "cellule de texte": lambda: with_cell(source=solution["markdown"]),
@@ -78,7 +81,7 @@ def test_a_leak_is_found_wherever_it_hides(solution, place):
         "texte imprimé": lambda: with_cell(**(code() | {"outputs": [stream]})),
         "image": lambda: with_cell(**code(**{"image/png": hidden})),
         "pièce jointe": lambda: with_cell(attachments={"corrige.txt": {"application/octet-stream": hidden}}),
-        "chapitre": lambda: {"chapters/03_vae.md": chapter},
+        "chapitre": lambda: {CHAPTER: chapter},
         "fichier": lambda: {"data/notes.txt": solution["markdown"].encode()},
         "fichier compressé": lambda: {"data/notes.npz": zipped(solution["markdown"])},
         "nom de fichier": lambda: {"corriges/notes.txt": b""},
@@ -96,13 +99,13 @@ def test_the_student_archive_is_complete(student, tmp_path):
     root = tmp_path / "cours"
     for target in notebooks.targets(publier.ROOT):
         path = root / target.name
-        assert path.exists() == (target.without == "solution")
-        if path.exists():
-            sources = [cell.source for cell in notebooks.generate(notebooks.Target(
-                root / "chapters" / target.chapter.name, path, "solution"), notebooks.address(publier.ROOT)).cells]
-            assert sources == [cell.source for cell in notebooks.read(target.path).cells]
-    asks = ("from utils import chapters, checkpoints, config, data; data.load('mnist'); "
-            "[chapters.load_chapter(p.stem) for p in sorted((config.ROOT / 'chapters').glob('*.md'))]; "
+        assert path.exists() != target.corrected
+    for target in notebooks.students(root):
+        recorded = notebooks.read(target.path)
+        made = notebooks.generate(target, sommaire.address(root), recorded.metadata.cours)
+        assert [cell.source for cell in made.cells] == [cell.source for cell in recorded.cells]
+    asks = ("from utils import chapters, checkpoints, config, data, exercises; data.load('mnist'); "
+            "exercises.exercises(); [chapters.load_chapter(name) for name in chapters.names()]; "
             "[checkpoints.load_model(m['name']) for m in checkpoints.models()]; print(config.ROOT)")
     run = subprocess.run([sys.executable, "-c", asks], cwd=root, capture_output=True, text=True,
                          env={"PYTHONPATH": str(root), "PATH": "", "HOME": str(tmp_path)})
@@ -116,10 +119,10 @@ def test_the_instructor_archive_has_solutions_and_sheets():
     files = publier.contents(student=False)
     for target in notebooks.targets(publier.ROOT):
         assert target.name in files
-        given = files[f"enseignant/{target.path.stem}.md"].decode()
+        given = files[f"chapters/{target.chapter.name}/seance.md"].decode()
         assert "{{" not in given and "budget `rapide`" in given
         timed = [int(number) for number in re.findall(r"^\| (\d+)\. .+ \| \d+ \|$", given, re.MULTILINE)]
-        assert timed == sorted(timed) and (timed or target.path.stem.startswith("00"))
+        assert timed == sorted(timed) and (timed or target.chapter.numero == 0)
 
 
 def test_same_files_same_bytes(tmp_path):
@@ -170,7 +173,7 @@ def test_the_report_says_what_was_validated(monkeypatch, tmp_path, address, warn
                           "</testcase></testsuite>")
     archive = tmp_path / "cours-etudiant.zip"
     archive.write_bytes(b"abc")
-    monkeypatch.setattr(notebooks, "address", lambda root: address)
+    monkeypatch.setattr(sommaire, "address", lambda root: address)
     said = publier.report("1.2.3", suite, [archive])
     facts = ["version 1.2.3", publier.git("rev-parse", "HEAD"), "12 tests en 35 s", "sautés : 1.", "- sauté : sans GPU",
              f"| {NOTEBOOK} | rapide |", f"| {archive.name} | 0,0 | `{hashlib.sha256(b'abc').hexdigest()}` |", address]

@@ -8,13 +8,23 @@ import sys
 
 import adresse
 import pytest
+import sommaire
 import typographie
 
 import notebooks
 
-CHAPTER = """# Essai
+CHAPTER = """---
+numero: 1
+titre: "Essai"
+lecture: "5 min"
+prerequis: "compter"
+construit: "un nombre"
+vignette: "Rien"
+---
 
-[Colab]({{colab}})
+# Essai
+
+{{entete}}
 
 ## Première section
 
@@ -34,6 +44,7 @@ answer = ...
 
 ```python tags=["solution"]
 answer = value + 1
+answer
 ```
 
 <!-- #region tags=["solution"] -->
@@ -74,18 +85,18 @@ def built_once(tmp_path_factory):
 
 def write_course(root):
     """Écrit le cours minuscule dans `root`."""
-    (root / "chapters").mkdir(parents=True)
-    (root / "chapters/01_essai.md").write_text(CHAPTER, encoding="utf-8")
+    (root / "chapters/01_essai").mkdir(parents=True)
+    (root / "chapters/01_essai/cours.md").write_text(CHAPTER, encoding="utf-8")
     shutil.copy(notebooks.ROOT / "pyproject.toml", root)
     return root
 
 
-def edit(course, old, new):
+def edit(course, old, new, count=-1):
     """Remplace un passage du chapitre."""
-    chapter = course / "chapters/01_essai.md"
+    chapter = course / "chapters/01_essai/cours.md"
     text = chapter.read_text(encoding="utf-8")
     assert old in text
-    chapter.write_text(text.replace(old, new), encoding="utf-8")
+    chapter.write_text(text.replace(old, new, count), encoding="utf-8")
 
 
 def load(course, name="notebooks/01_essai.ipynb"):
@@ -99,7 +110,7 @@ def text_outputs(notebook):
 
 
 def test_student_and_corrected_versions(built):
-    """L'ébauche d'un côté, la solution (code et texte) de l'autre ; le reste est commun."""
+    """L'ébauche d'un côté, la solution de l'autre ; le reste est commun, et n'a ses sorties que chez l'étudiant."""
     student, corrected = load(built), load(built, "notebooks/corriges/01_essai.ipynb")
     sources = [[cell.source for cell in notebook.cells] for notebook in (student, corrected)]
     assert "answer = ..." in sources[0] and not any("On ajoute" in s or "value + 1" in s for s in sources[0])
@@ -107,6 +118,44 @@ def test_student_and_corrected_versions(built):
     ids = [{cell.id: cell.source for cell in notebook.cells} for notebook in (student, corrected)]
     common = ids[0].keys() & ids[1].keys()
     assert {"value = 2", "value"} <= {ids[0][i] for i in common}
+    kept, = (cell for cell in notebooks.code_cells(corrected) if cell.outputs or cell.execution_count)
+    assert kept.source == "answer = value + 1\nanswer" and kept.outputs[0].data["text/plain"] == "3"
+
+
+def test_a_solution_changes_nothing_for_the_student(course):
+    """Elle suit son ébauche dans le même noyau, mais ne touche ni au hasard, ni au compte des cellules."""
+    edit(course, "```python\nvalue\n```", "```python\nimport random\nrandom.seed(0)\n```\n", 1)
+    edit(course, 'answer = value + 1\nanswer', "import random\nanswer = random.random()")
+    edit(course, "```python\nvalue\n```", "```python\nrandom.random()\n```", 1)
+    draws = []
+    for text in ("answer = random.random()", "answer = 0"):
+        assert notebooks.main(["--executer"], course) == 0
+        cells = notebooks.code_cells(load(course))
+        draws.append(cells[-1].outputs[0].data["text/plain"])
+        assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+        edit(course, text, "answer = 0")
+    assert draws[0] == draws[1]
+
+
+def test_a_chapter_in_progress_keeps_its_outputs(built, capsys):
+    """Construire un chapitre ne jette pas les sorties d'un autre, dont le code a changé."""
+    before = (built / "notebooks/01_essai.ipynb").read_bytes()
+    edit(built, "value = 2", "value = 3")
+    shutil.copytree(built / "chapters/01_essai", built / "chapters/02_autre")
+    other = built / "chapters/02_autre/cours.md"
+    other.write_text(other.read_text(encoding="utf-8").replace("numero: 1", "numero: 2"), encoding="utf-8")
+    assert notebooks.main(["--chapitre", "02"], built) == 0
+    assert (built / "notebooks/01_essai.ipynb").read_bytes() == before
+    assert "Précédent" not in load(built, "notebooks/02_autre.ipynb").cells[0].source
+
+
+@pytest.mark.parametrize("old, new, said", [
+    ("lecture: ", "lire: ", "l'en-tête doit donner numero, titre"), ("numero: 1", "numero: 7", "« 07_… »")])
+def test_a_faulty_heading_is_explained(course, capsys, old, new, said):
+    """Un en-tête incomplet ou qui contredit le nom du dossier est refusé, en français."""
+    edit(course, old, new)
+    assert notebooks.main([], course) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_no_solution_no_corrected_version(course):
@@ -119,7 +168,7 @@ def test_ids_are_stable_and_unique(built):
     """Ajouter un paragraphe ne change que sa propre cellule ; deux cellules identiques restent distinctes."""
     before = [cell.id for cell in load(built).cells]
     assert len(set(before)) == len(before)
-    edit(built, "# Essai", "# Essai\n\n\nNouveau paragraphe.")
+    edit(built, "\n# Essai", "\n# Essai\n\n\nNouveau paragraphe.")
     assert notebooks.main([], built) == 0
     assert len(set(before) - {cell.id for cell in load(built).cells}) == 1
 
@@ -133,13 +182,14 @@ def test_rebuilding_changes_nothing(built):
     again, before = json.loads(path.read_text(encoding="utf-8")), json.loads(first)
     for notebook in (again, before):
         notebook["metadata"]["cours"] |= {"secondes": 0, "sections": {}}
+        notebook["cells"][0]["source"] = []  # sous le titre, la durée
     assert again == before
 
 
 def test_outputs_are_tidy(built):
     """Flux réunis, progression réduite à son dernier état, budget et machine notés, rien de volatil."""
     notebook = load(built)
-    assert text_outputs(notebook) == [f"{notebooks.address(built)}\npas 2"]
+    assert text_outputs(notebook) == [f"{sommaire.address(built)}\npas 2"]
     assert notebook.metadata.cours.keys() == {"depot", "budget", "machine", "secondes", "sections"}
     assert notebook.metadata.cours.budget == "test"
     assert list(notebook.metadata.cours.sections) == ["Première section"]
@@ -157,7 +207,7 @@ def test_widget_views_and_erased_bars_leave_nothing():
 def test_stale_notebooks_are_named(built):
     """La vérification voit une prose changée, une erreur, une image sans texte, un carnet orphelin."""
     assert notebooks.main(["--verifier"], built) == 0
-    edit(built, "# Essai", "# Autre titre")
+    edit(built, "\n# Essai", "\n# Autre titre")
     assert notebooks.main(["--verifier"], built) == 1
     named = [line.split(" : ")[0] for line in notebooks.verify(built)]
     assert named == [target.name for target in notebooks.targets(built)]
@@ -168,9 +218,9 @@ def test_stale_notebooks_are_named(built):
     error.outputs = [notebooks.nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[])]
     image.outputs = [notebooks.nbformat.v4.new_output("display_data", data={"image/png": ""})]
     notebooks.write(built / "notebooks/01_essai.ipynb", notebook)
-    notebooks.write(built / "notebooks/02_perdu.ipynb", notebook)
+    notebooks.write(built / "notebooks/99_perdu.ipynb", notebook)
     found = "\n".join(notebooks.verify(built))
-    assert "erreur ValueError" in found and "sans texte alternatif" in found and "02_perdu" in found
+    assert "erreur ValueError" in found and "sans texte alternatif" in found and "99_perdu" in found
 
 
 def test_changed_code_is_not_executed_unless_allowed(built):
@@ -199,11 +249,11 @@ def test_unknown_chapter(course, capsys):
 
 def test_address_changes_everywhere_and_keeps_outputs(built):
     """La nouvelle adresse remplace l'ancienne, y compris dans le code exécuté, sans rien perdre."""
-    old = notebooks.address(built)
+    old = sommaire.address(built)
     (built / "README.md").write_text(f"Voir {old}/issues ; pas {old}-bis.\n", encoding="utf-8")
     before = text_outputs(load(built))
     assert adresse.main(["https://github.com/ecole/cours.git/"], built) == 0
-    assert notebooks.address(built) == "https://github.com/ecole/cours"
+    assert sommaire.address(built) == "https://github.com/ecole/cours"
     readme = (built / "README.md").read_text(encoding="utf-8")
     assert readme == f"Voir https://github.com/ecole/cours/issues ; pas {old}-bis.\n"
     notebook = load(built)
@@ -247,4 +297,5 @@ def test_course_starts_without_a_screen(tmp_path):
     finally:
         server.terminate()
         server.communicate()
-    assert "http://127.0.0.1:" in said and "/lab/tree/notebooks/00_panorama.ipynb?token=" in said
+    first = sommaire.chapters(notebooks.ROOT)[0].name
+    assert "http://127.0.0.1:" in said and f"/lab/tree/notebooks/{first}.ipynb?token=" in said

@@ -11,14 +11,17 @@ import pytest
 import site_web
 from navigateur import NEEDS_BROWSER
 
+import notebooks
+
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe manque : make test l'installe")
 
 PAGES = site_web.BUILD / "html"
-CHAPTERS = [target.path.stem for target in site_web.students(site_web.ROOT)]
+CHAPTERS = [target.chapter.name for target in notebooks.students(site_web.ROOT)]
+FIRST, SECOND = CHAPTERS[:2]  # le premier a un curseur et des équations, le second, du code et des exercices
 NAMES = ["index", *CHAPTERS, "solutions", "glossaire"]
 
 
-NIGHT = ("index", "03_vae", "solutions", "glossaire")  # les chapitres ont tous les mêmes couleurs
+NIGHT = ("index", SECOND, "solutions", "glossaire")  # les chapitres ont tous les mêmes couleurs
 # Ce qu'axe ne regarde pas : les milliers de nœuds d'une équation composée par MathJax, qui les décrit lui-même ; et,
 # sauf sur deux pages, ceux du code coloré, qui a partout les mêmes couleurs.
 EQUATIONS, CODE = ["mjx-container"], [".highlight pre"]
@@ -115,7 +118,7 @@ def test_page_is_complete_and_accessible(site, page, name):
         assert not page.locator("mjx-merror").count()
         assert not page.locator("img").evaluate_all(MISSING)
         rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {}  # la nuit ne change que les couleurs
-        spared = {"exclude": [EQUATIONS] if name in ("00_panorama", "solutions") else [EQUATIONS, CODE]}
+        spared = {"exclude": [EQUATIONS] if name in (FIRST, "solutions") else [EQUATIONS, CODE]}
         found = axe.Axe().run(page, context=spared, options=rules).response["violations"]
         faults += [f"{scheme} : {fault['id']}, {node['html'][:150]}" for fault in found for node in fault["nodes"]]
     assert not faults, "\n".join(faults)
@@ -124,7 +127,7 @@ def test_page_is_complete_and_accessible(site, page, name):
 @NEEDS_BROWSER
 def test_slider_moves_without_a_kernel(site, page):
     """Aux flèches du clavier, chaque cran montre une autre image."""
-    page.goto(f"{site}/03_vae.html")
+    page.goto(f"{site}/{FIRST}.html")
     slider = page.locator("input[type=range]").first
     picture = slider.locator("xpath=..").locator("img:visible")
     slider.focus()
@@ -138,7 +141,7 @@ def test_slider_moves_without_a_kernel(site, page):
 @NEEDS_BROWSER
 def test_code_folds(site, page):
     """Le bouton replie tout le code, puis le déplie."""
-    page.goto(f"{site}/04_gan.html")
+    page.goto(f"{site}/{SECOND}.html")
     code = page.locator("details.above-input pre").first
     assert code.is_visible()
     page.get_by_role("button", name="Masquer le code").click()
@@ -159,7 +162,7 @@ def test_search_is_french(site, page, words):
 @NEEDS_BROWSER
 def test_printed_page_shows_strips_instead_of_sliders(site, page):
     """Sur le papier, un curseur laisse la place à la planche de ses positions."""
-    page.goto(f"{site}/03_vae.html")
+    page.goto(f"{site}/{FIRST}.html")
     slider = page.locator("input[type=range]").first
     strip = page.locator(".cell_output", has=slider).first.locator("img").first
     assert slider.is_visible() and not strip.is_visible()

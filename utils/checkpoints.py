@@ -50,7 +50,7 @@ def sha256(path: pathlib.Path) -> str:
 
 
 def models(chapter: str | None = None) -> list[dict]:
-    """Entrées du manifeste, toutes ou celles d'un chapitre (« 03_vae »)."""
+    """Entrées du manifeste, toutes ou celles d'un chapitre (« NN_slug »)."""
     file = FOLDER / "manifest.json"
     entries = json.loads(file.read_text(encoding="utf-8"))["models"] if file.exists() else []
     return [entry for entry in entries if chapter in (None, entry["chapter"])]
