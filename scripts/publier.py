@@ -216,7 +216,7 @@ def tested() -> ET.Element:
     """
     head = git("rev-parse", "HEAD")
     if not TESTS.exists() or ET.parse(TESTS).getroot().find(f".//property[@value='{head}']") is None:
-        subprocess.run([sys.executable, "-m", "pytest", f"--junitxml={TESTS}"], cwd=ROOT)
+        subprocess.run([sys.executable, "-m", "pytest", "-n", "auto", f"--junitxml={TESTS}"], cwd=ROOT)
     suite = ET.parse(TESTS).getroot().find("testsuite")
     if int(suite.get("failures")) or int(suite.get("errors")) or not int(suite.get("tests")):
         raise notebooks.BuildError(f"Des tests ont échoué ({TESTS.relative_to(ROOT)}) : rien n'est publié.")

@@ -87,12 +87,12 @@ def facts(root: pathlib.Path, chapter: Chapter) -> dict:
 
 def heading(chapter: Chapter, link: str, run: dict) -> str:
     """La ligne qui suit le titre : Colab (adresse `link`), lecture, exécution (`run` : ce que note le carnet)."""
-    parts = [f"**[Ouvrir dans Colab]({link})**", f"lecture : {chapter.lecture}"]
+    parts = [f"**[Ouvrir dans Colab]({link})**", f"lecture : {chapter.lecture}"]
     if "secondes" in run:
         minutes, seconds = round(run["secondes"] / 60), run["secondes"]
         lasted = f"{minutes} min" if seconds >= 90 else f"{seconds} s"
-        parts.append(f"exécution complète : {lasted} (budget `{run['budget']}`, {run['machine']})")
-    return " · ".join([*parts, *([f"prérequis : {chapter.prerequis}"] if chapter.prerequis else [])])
+        parts.append(f"exécution complète : {lasted} (budget `{run['budget']}`, {run['machine']})")
+    return " · ".join([*parts, *([f"prérequis : {chapter.prerequis}"] if chapter.prerequis else [])])
 
 
 def neighbours(chapter: Chapter, everyone: list[Chapter], corrected: bool) -> str:
@@ -100,7 +100,7 @@ def neighbours(chapter: Chapter, everyone: list[Chapter], corrected: bool) -> st
     names, up = [one.name for one in everyone], "../" if corrected else ""
     rank = names.index(chapter.name)
     near = {"Précédent": rank - 1, "Suivant": rank + 1}
-    links = [f"{word} : [{everyone[i].label}]({up}{everyone[i].name}.ipynb)" for word, i in near.items()
+    links = [f"{word} : [{everyone[i].label}]({up}{everyone[i].name}.ipynb)" for word, i in near.items()
              if 0 <= i < len(everyone)]
     return " · ".join(links)
 

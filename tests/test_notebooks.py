@@ -54,31 +54,30 @@ def test_light_enough(target):
 
 
 def pictures(notebook):
-    """Images d'un carnet, (H, W, 3) en octets : figures, planches, positions des curseurs."""
+    """Images d'un carnet, (H, W, 3) en octets : figures et positions des curseurs ; leurs planches sont réduites."""
     for cell in notebooks.code_cells(notebook):
-        for output in cell.outputs:
-            data = output.get("data", {})
-            encoded = [data["image/png"]] if "image/png" in data else IMAGE.findall(data.get("text/html", ""))
-            for one in encoded:
-                yield cell.id, np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB"))
+        shown = [output.get("data", {}) for output in cell.outputs]
+        sliders = [image for data in shown for image in IMAGE.findall(data.get("text/html", ""))]
+        figures = [data["image/png"] for data in shown if "image/png" in data]
+        for one in sliders or figures:
+            yield cell.id, np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB"))
 
 
 @pytest.mark.parametrize("target", STUDENTS, ids=lambda target: target.name)
 def test_colours_are_those_of_the_course(target):
-    """Là où un aplat approche une couleur de la palette du cours, il est de cette couleur exactement.
+    """Là où une nuance voisine d'une couleur du cours est répandue, cette couleur est là aussi, exactement.
 
-    Réduire les couleurs d'une figure peut faire dériver un aplat de quelques unités ; une nuance voisine est permise
-    tant que la vraie couleur est là, et plus répandue : c'est un bord lissé.
+    Réduire les couleurs d'une figure pourrait faire dériver un aplat de quelques unités : une courbe n'aurait plus la
+    couleur de sa légende. Le noir n'en est pas : les images et les cartes de densité ont les leurs.
     """
-    palette = np.array([[int(name[i:i + 2], 16) for i in (1, 3, 5)] for name in plots.PALETTE])
     drifted = []
     for cell, picture in pictures(notebooks.read(target.path)):
         colours, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
-        for wanted, name in zip(palette, plots.PALETTE, strict=True):
-            near = np.abs(colours.astype(int) - wanted).max(1) <= 8
-            if counts[near].max(initial=0) > 0.002 * counts.sum():
-                most = colours[near][counts[near].argmax()]
-                drifted += [] if (most == wanted).all() else [f"cellule {cell} : {most} au lieu de {name}"]
+        for name in plots.PALETTE[:-1]:
+            gaps = np.abs(colours.astype(int) - [int(name[i:i + 2], 16) for i in (1, 3, 5)]).max(1)
+            spread = counts[(gaps > 0) & (gaps <= 8)].max(initial=0)
+            if spread > 0.002 * counts.sum() and not (gaps == 0).any():
+                drifted.append(f"cellule {cell} : {name} a dérivé")
     assert not drifted, "\n".join(drifted)
 
 

@@ -16,6 +16,7 @@ import notebooks
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe manque : make test l'installe")
 
 PAGES = site_web.BUILD / "html"
+pytestmark = pytest.mark.xdist_group("site")  # le site se construit une fois
 CHAPTERS = [target.chapter.name for target in notebooks.students(site_web.ROOT)]
 FIRST, SECOND = CHAPTERS[:2]  # le premier a un curseur et des équations, le second, du code et des exercices
 NAMES = ["index", *CHAPTERS, "solutions", "glossaire"]
