@@ -183,3 +183,13 @@ def test_few_colours_are_all_kept():
     picture[:20], picture[20:30] = (12, 34, 56), (12, 34, 57)
     reduced = np.asarray(plots.light(Image.fromarray(picture)).convert("RGB"))
     assert (reduced[:30] == picture[:30]).all() and len(np.unique(reduced.reshape(-1, 3), axis=0)) <= 128
+
+
+def test_a_small_red_point_stays_red():
+    """Réduite, une planche d'images grises où un point est rouge le garde rouge, quoique ses bords soient lissés."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (200, 200, 1), dtype=np.uint8).repeat(3, axis=2)
+    picture[90:110, 90:110] = np.array([213, 94, 0], dtype=np.uint8) + rng.integers(0, 40, (20, 20, 3), dtype=np.uint8)
+    reduced = np.asarray(plots.light(Image.fromarray(picture)).convert("RGB")).astype(int)
+    assert (np.ptp(reduced[90:110, 90:110], axis=2) > 100).all()
+    assert (np.ptp(reduced[:90], axis=2) == 0).all()

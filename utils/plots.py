@@ -65,7 +65,8 @@ def light(picture: Image.Image, colours: int = 128, exact: int = 48) -> Image.Im
     """L'image RGB `picture` en `colours` couleurs au plus, celles du cours et les `exact` plus répandues intactes.
 
     Une courbe et sa légende gardent donc la même couleur ; seules les nuances rares (bords lissés, dégradés) sont
-    regroupées, par coupe médiane (Heckbert, 1982).
+    regroupées, par coupe médiane (Heckbert, 1982), les gris d'un côté et les couleurs de l'autre : un petit point rouge
+    parmi des images grises reste rouge.
     """
     rgb = np.asarray(picture).reshape(-1, 3)
     codes = rgb.astype(np.int64) @ (1 << 16, 1 << 8, 1)
@@ -73,10 +74,12 @@ def light(picture: Image.Image, colours: int = 128, exact: int = 48) -> Image.Im
     kept = values[np.argsort(-counts, kind="stable")[:exact if len(values) > colours else colours]]
     spared = np.isin(codes, [*kept, *(int(name[1:], 16) for name in PALETTE)])
     reduced = rgb.copy()
-    if not spared.all():
-        others = Image.fromarray(rgb[~spared][None])
-        others = others.quantize(colours - exact - len(PALETTE), dither=Image.Dither.NONE)
-        reduced[~spared] = np.asarray(others.convert("RGB"))[0]
+    grey = np.ptp(rgb, axis=1) < 32
+    for group in (~spared & grey, ~spared & ~grey):
+        if group.any():
+            others = Image.fromarray(rgb[group][None])
+            others = others.quantize((colours - exact - len(PALETTE)) // 2, dither=Image.Dither.NONE)
+            reduced[group] = np.asarray(others.convert("RGB"))[0]
     palette, indices = np.unique(reduced, axis=0, return_inverse=True)
     found = Image.fromarray(indices.reshape(picture.size[::-1]).astype(np.uint8))
     found.putpalette(palette.tobytes())
