@@ -51,8 +51,8 @@ def english_quotes(text: str) -> list[str]:
 
 
 def main() -> None:
-    """Corrige sur place les fichiers donnés, ou tous les chapitres."""
-    for path in map(pathlib.Path, sys.argv[1:] or sorted((ROOT / "chapters").glob("*.md"))):
+    """Corrige sur place les fichiers donnés, ou les textes de tous les chapitres."""
+    for path in map(pathlib.Path, sys.argv[1:] or sorted((ROOT / "chapters").glob("*/*.md"))):
         before = path.read_text(encoding="utf-8")
         after = corrected(before)
         if after != before:

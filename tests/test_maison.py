@@ -236,7 +236,7 @@ def test_french_typography(path):
     text = path.read_text(encoding="utf-8")
     pairs = zip(text.splitlines(), typographie.corrected(text).splitlines(), strict=True)
     wrong = [f"ligne {number} : {line}" for number, (line, right) in enumerate(pairs, 1) if line != right]
-    assert not wrong
+    assert not wrong, f"lancez : python scripts/typographie.py {name(path)}\n" + "\n".join(wrong)
     assert not typographie.english_quotes(text)
 
 

@@ -112,7 +112,7 @@ def test_page_is_complete_and_accessible(site, page, name):
     faults = []
     for scheme in ("light", "dark") if name in NIGHT else ("light",):
         page.emulate_media(color_scheme=scheme)
-        page.goto(f"{site}/{name}.html")
+        assert page.goto(f"{site}/{name}.html").ok
         page.evaluate("window.MathJax && MathJax.startup.promise")
         page.wait_for_function("document.getAnimations().every(a => a.playState == 'finished')")  # fondu du thème
         assert page.locator("html").get_attribute("lang") == "fr"
@@ -175,7 +175,7 @@ def test_printed_page_shows_strips_instead_of_sliders(site, page):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_chapter_can_be_opened_elsewhere(site, page, name):
     """Le bouton de Colab mène au carnet du dépôt ; le téléchargement donne le carnet de l'étudiant, tel quel."""
-    page.goto(f"{site}/{name}.html")
+    assert page.goto(f"{site}/{name}.html").ok
     assert f"/notebooks/{name}.ipynb" in page.get_by_role("link", name="Ouvrir dans Colab").get_attribute("href")
     with page.expect_download() as download:
         page.get_by_role("link", name="Télécharger le carnet").click()
