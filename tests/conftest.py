@@ -58,6 +58,7 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=rank)
 
 
+@pytest.hookimpl(trylast=True)  # après junitxml, qui ouvre le compte rendu
 def pytest_configure(config):
     """Le compte rendu des tests (--junitxml) dit de quel commit il parle ; d'aucun, si des fichiers ont changé."""
     report = config.stash.get(xml_key, None)  # None dans les processus qu'emploie pytest-xdist
