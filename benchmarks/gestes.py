@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from unittest import mock
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
@@ -42,13 +43,11 @@ server.start()
 
 def sliders(target: notebooks.Target) -> list:
     """Curseurs qui répondent en direct dans la démonstration d'un chapitre : (fonction, positions marquantes)."""
-    seen, space, explore = [], {}, widgets.explore
-    widgets.explore = lambda f, keys, **_: seen.append((f, keys))
-    try:
+    seen, space = [], {}
+    with (mock.patch.object(widgets, "explore", lambda f, keys, **_: seen.append((f, keys))),
+          mock.patch.object(widgets, "display"), mock.patch.object(plots, "display")):
         for cell in notebooks.code_cells(demo.build(target))[1:]:  # la première est le préambule
             exec(cell.source, space)
-    finally:
-        widgets.explore = explore
     return seen
 
 

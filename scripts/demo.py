@@ -28,7 +28,7 @@ import notebooks
 FOLDER = cours.ROOT / ".jupyter" / "demo"
 TEMPLATES = cours.ROOT / "scripts" / "templates"
 FIGURES = {"explore", "frames"}
-COSTLY = {"fit", "backward", "budget"}  # entraîner, ou calculer d'autant plus que le budget le permet
+COSTLY = {"fit", "backward", "budget", "budget_steps"}  # entraîner, ou calculer d'autant plus que le budget le permet
 HARMLESS = {"print", "show", "check", "explore", "frames"}  # ce qu'on leur donne en ressort intact
 INLINE = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}  # Python 3.11 en fait des fonctions
 DPI = 140  # un écran large agrandit les figures
